@@ -1,0 +1,109 @@
+// Package mesh decides which variant of a service a request meets, as plain values that every data plane understands.
+//
+// A Traffic value says which versions take part and which of the 100 buckets each one owns. Routes turns it into an
+// ordered list of routes (first match wins), the one form that all sub-rooms render: istio writes it as a
+// VirtualService, and the gateway obeys what was written. Nothing here knows an API or a clock.
+package mesh
+
+// Buckets is the number of slots that units fall in.
+const Buckets = 100
+
+// Names of the headers that the outside sees.
+const (
+	// BucketHeader carries the unit's bucket, "00" to "99".
+	BucketHeader = "x-siskin-bucket"
+	// VariantHeader pins a request to a variant ("stable", "canary"), tells the tiers behind which variant was chosen,
+	// and on the response says which variant answered.
+	VariantHeader = "x-siskin-variant"
+)
+
+// Variant names one side of a split.
+type Variant string
+
+// The variants of a rollout.
+const (
+	Stable Variant = "stable"
+	Canary Variant = "canary"
+)
+
+// Service is the service whose traffic is split.
+type Service struct {
+	Namespace string
+	Name      string
+	Port      int
+	// Hosts are further hosts, beside Name.Namespace.svc.cluster.local, that enter through Gateways ("namespace/name").
+	Hosts    []string
+	Gateways []string
+}
+
+// FQDN is the service's host in the mesh.
+func (s Service) FQDN() string { return s.Name + "." + s.Namespace + ".svc.cluster.local" }
+
+// Share is a variant, the version that it is now, and the buckets that it owns.
+type Share struct {
+	Variant Variant
+	Version string
+	// Buckets in ascending order, each 0 to 99.
+	Buckets []int
+}
+
+// Cookie is the cookie that holds a bucket.
+type Cookie struct {
+	Name          string
+	MaxAgeSeconds int
+}
+
+// RateLimit is a token bucket per proxy. OnlyCanary limits the canary's requests alone.
+type RateLimit struct {
+	RequestsPerSecond int
+	Burst             int
+	OnlyCanary        bool
+}
+
+// Traffic is everything that decides who meets which variant. The shares' buckets are disjoint and together are all 100.
+type Traffic struct {
+	// Rollout is the name of the rollout, and of the objects that express this value.
+	Rollout string
+	Service Service
+	// VersionLabel is the pod label that holds the version.
+	VersionLabel string
+	// Shares: the stable variant first, then the others. A variant without buckets still has its subset and its pin.
+	Shares []Share
+	// BucketHeader and Cookie say how a unit is recognised; empty and nil mean that way is not used.
+	BucketHeader string
+	Cookie       *Cookie
+	RateLimit    *RateLimit
+}
+
+// StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.
+type StringMatch struct {
+	Exact   string
+	Regex   string
+	Present bool
+}
+
+// Match is a conjunction: every header condition must hold, and no Without condition may.
+type Match struct {
+	Headers map[string]StringMatch
+	Without map[string]StringMatch
+}
+
+// Destination is a version, its weight among the destinations of a route, and the headers that choosing it adds.
+type Destination struct {
+	Variant Variant
+	Version string
+	Weight  int
+	// SetRequest and SetResponse replace a header, AddResponse appends one.
+	SetRequest  map[string]string
+	SetResponse map[string]string
+	AddResponse map[string]string
+}
+
+// Route sends what matches any of Matches (everything, when there are none) to Destinations, whose weights sum to 100.
+type Route struct {
+	Name         string
+	Matches      []Match
+	Destinations []Destination
+	// NoRetries is set where a retry could pick another variant.
+	NoRetries bool
+}

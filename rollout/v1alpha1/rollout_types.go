@@ -1,0 +1,327 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Rollout moves the traffic of one service from its stable version to the version that spec.version names, step by
+// step, and decides by evidence whether to go on, to wait or to go back.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=ro,categories=siskin
+// +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.stableVersion`
+// +kubebuilder:printcolumn:name="Canary",type=string,JSONPath=`.status.canaryVersion`
+// +kubebuilder:printcolumn:name="Weight",type=integer,JSONPath=`.status.weight`
+// +kubebuilder:printcolumn:name="Step",type=integer,JSONPath=`.status.step`
+// +kubebuilder:printcolumn:name="Decision",type=string,JSONPath=`.status.decision`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 52",message="metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"
+type Rollout struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// spec says what is wanted.
+	Spec RolloutSpec `json:"spec"`
+	// status says what was observed and decided.
+	// +optional
+	Status RolloutStatus `json:"status,omitempty"`
+}
+
+// RolloutList is a list of rollouts.
+//
+// +kubebuilder:object:root=true
+type RolloutList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Rollout `json:"items"`
+}
+
+// RolloutSpec says which version is wanted and how to get there.
+type RolloutSpec struct {
+	// version is the wanted version: the value of the workload's version label. When it differs from
+	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"
+	Version string `json:"version"`
+
+	// service is the service whose traffic is split.
+	Service ServiceSpec `json:"service"`
+
+	// workload says what runs the versions.
+	// +optional
+	Workload WorkloadSpec `json:"workload,omitempty"`
+
+	// assignment says how a unit is recognised. Without it requests are drawn at random and nothing is sticky.
+	// +optional
+	Assignment *AssignmentSpec `json:"assignment,omitempty"`
+
+	// rateLimit bounds the requests per second by an EnvoyFilter (local rate limit, per proxy).
+	// +optional
+	RateLimit *RateLimitSpec `json:"rateLimit,omitempty"`
+
+	// steps are the weights to reach, in order. After the last one passes the version is promoted.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=20
+	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule="self.all(i, s, i == 0 || s.weight > self[i-1].weight)",message="steps must have growing weights, because units move only from stable to canary during a ramp"
+	Steps []StepSpec `json:"steps"`
+
+	// gates are the reasons to go on or not. Every gate must pass; any one can roll back.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Gates []GateSpec `json:"gates,omitempty"`
+
+	// analysis sets the error budgets and the clock of the evidence.
+	// +optional
+	// +kubebuilder:default={}
+	Analysis AnalysisSpec `json:"analysis,omitempty"`
+}
+
+// ServiceSpec names the service whose traffic is split.
+type ServiceSpec struct {
+	// name is the name of the Kubernetes Service (or of the ServiceEntry) in the rollout's namespace.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="service.name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"
+	Name string `json:"name"`
+	// port is the service port that the routes lead to.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+	// hosts are further hosts of the VirtualService, beside the service itself. They need gateways.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Hosts []string `json:"hosts,omitempty"`
+	// gateways are the Istio gateways ("namespace/name") that the routes are bound to, beside the mesh.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Gateways []string `json:"gateways,omitempty"`
+}
+
+// WorkloadSpec says what runs the versions: objects of one kind in the rollout's namespace, each carrying the label
+// "app: <service.name>" and its version in the version label.
+type WorkloadSpec struct {
+	// kind is the kind of the objects that run a version.
+	// +kubebuilder:validation:Enum=Deployment;InferenceService
+	// +kubebuilder:default=Deployment
+	// +optional
+	Kind string `json:"kind,omitempty"`
+	// versionLabel is the label that holds the version, on the objects and on their pods.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:default=version
+	// +optional
+	VersionLabel string `json:"versionLabel,omitempty"`
+}
+
+// AssignmentSpec says how a unit is recognised. Both ways may be set; a header wins over a cookie.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.header) || has(self.cookie)",message="assignment must set header or cookie"
+type AssignmentSpec struct {
+	// header holds the unit's bucket, "00" to "99", as the caller computed it from the service's salt and the unit.
+	// +optional
+	Header *HeaderAssignment `json:"header,omitempty"`
+	// cookie holds the unit's bucket, drawn once by the mesh.
+	// +optional
+	Cookie *CookieAssignment `json:"cookie,omitempty"`
+}
+
+// HeaderAssignment names the request header that holds the bucket.
+type HeaderAssignment struct {
+	// name of the header, in lower case.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$')",message="assignment.header.name must consist of lower-case letters, digits and '-'"
+	// +kubebuilder:default=x-siskin-bucket
+	// +optional
+	Name string `json:"name,omitempty"`
+}
+
+// CookieAssignment names the cookie that holds the bucket.
+type CookieAssignment struct {
+	// name of the cookie.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_-]+$')",message="assignment.cookie.name must consist of letters, digits, '_' and '-'"
+	Name string `json:"name"`
+	// maxAge says how long a browser keeps its bucket. It must be at least one second.
+	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('8760h')",message="assignment.cookie.maxAge must be between 1s and 8760h"
+	// +optional
+	MaxAge metav1.Duration `json:"maxAge,omitempty"`
+}
+
+// RateLimitSpec bounds the requests per second that each proxy lets through.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.burst) || self.burst >= self.requestsPerSecond",message="rateLimit.burst must be at least rateLimit.requestsPerSecond"
+type RateLimitSpec struct {
+	// requestsPerSecond is the sustained rate per proxy.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	RequestsPerSecond int32 `json:"requestsPerSecond"`
+	// burst is the size of the token bucket; requestsPerSecond when it is not set.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Burst int32 `json:"burst,omitempty"`
+	// scope says whose requests are counted: those of the canary or those of every variant.
+	// +kubebuilder:validation:Enum=Canary;All
+	// +kubebuilder:default=Canary
+	// +optional
+	Scope string `json:"scope,omitempty"`
+}
+
+// StepSpec is a weight to reach and the time to stay there at least.
+type StepSpec struct {
+	// weight is the number of buckets of 100 that see the canary.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight"`
+	// hold is the shortest time to stay at this weight.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('720h')",message="hold must be between 0s and 720h"
+	// +optional
+	Hold metav1.Duration `json:"hold,omitempty"`
+}
+
+// GateType says what a gate measures.
+//
+// +kubebuilder:validation:Enum=ErrorRate;Latency;Mean;Alerts
+type GateType string
+
+// The gate types.
+const (
+	GateErrorRate GateType = "ErrorRate"
+	GateLatency   GateType = "Latency"
+	GateMean      GateType = "Mean"
+	GateAlerts    GateType = "Alerts"
+)
+
+// GateSpec is one reason to go on or not.
+//
+// +kubebuilder:validation:XValidation:rule="self.type != 'Latency' || has(self.threshold)",message="threshold is required when type is 'Latency'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Latency' || !has(self.threshold)",message="threshold may only be specified when type is 'Latency'"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Mean' || has(self.query)",message="query is required when type is 'Mean'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Mean' || !has(self.query)",message="query may only be specified when type is 'Mean'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Mean' || !has(self.direction)",message="direction may only be specified when type is 'Mean'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Alerts' || !has(self.matchers)",message="matchers may only be specified when type is 'Alerts'"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Alerts' || !has(self.margin)",message="margin may not be specified when type is 'Alerts'"
+// +kubebuilder:validation:XValidation:rule="self.type in ['ErrorRate','Latency'] || !has(self.tolerance)",message="tolerance may only be specified when type is 'ErrorRate' or 'Latency'"
+type GateSpec struct {
+	// name of the gate, unique in the rollout.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="gate name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"
+	Name string `json:"name"`
+	// type says what is measured.
+	Type GateType `json:"type"`
+	// margin is the ratio of canary to stable that counts as bad enough to matter; the canary passes when the
+	// evidence says that it is below. A decimal of at least 1, such as "1.5", which is the default.
+	// +kubebuilder:validation:MaxLength=8
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]+([.][0-9]+)?$') && double(self) > 1.0 && double(self) <= 100.0",message="margin must be a decimal above 1 and at most 100, such as \"1.5\""
+	// +optional
+	Margin string `json:"margin,omitempty"`
+	// tolerance is a share of requests so small that it does not matter: the canary also passes when the evidence
+	// says that its own share of errors (or of requests slower than the threshold) is below. "0.01" by default.
+	// +kubebuilder:validation:MaxLength=10
+	// +kubebuilder:validation:XValidation:rule="self.matches('^0([.][0-9]+)?$') && double(self) > 0.0",message="tolerance must be a decimal between 0 and 1, such as \"0.01\""
+	// +optional
+	Tolerance string `json:"tolerance,omitempty"`
+	// threshold is the latency that a request should not exceed. The smallest histogram bound that is not below it is used.
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="threshold must be above 0s and at most 1h"
+	// +optional
+	Threshold *metav1.Duration `json:"threshold,omitempty"`
+	// query names the two counters whose ratio is the mean.
+	// +optional
+	Query *MeanQuery `json:"query,omitempty"`
+	// direction says which way is better. Lower by default.
+	// +kubebuilder:validation:Enum=Lower;Higher
+	// +optional
+	Direction string `json:"direction,omitempty"`
+	// matchers select the alerts that count, by their labels. By default those with the labels "rollout" and
+	// "namespace" of this rollout.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Matchers []LabelMatcher `json:"matchers,omitempty"`
+}
+
+// MeanQuery names two counters: the mean is the increase of sum over the increase of count.
+type MeanQuery struct {
+	// sum is a PromQL series selector of a counter, such as `siskin_prediction_absolute_error_total{model="coolant"}`.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Sum string `json:"sum"`
+	// count is a PromQL series selector of a counter with the same labels.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Count string `json:"count"`
+	// versionLabel is the label of both that holds the version.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=version
+	// +optional
+	VersionLabel string `json:"versionLabel,omitempty"`
+	// bucketLabel is the label of both that holds the unit's bucket, the unit of the statistics.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=bucket
+	// +optional
+	BucketLabel string `json:"bucketLabel,omitempty"`
+}
+
+// LabelMatcher is a label and the value that it must have.
+type LabelMatcher struct {
+	// name of the label.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// value of the label.
+	// +kubebuilder:validation:MaxLength=253
+	Value string `json:"value"`
+}
+
+// AnalysisSpec sets the error budgets and the clock of the evidence.
+type AnalysisSpec struct {
+	// interval is the length of a block: evidence is counted on a wall-clock grid of this step.
+	// +kubebuilder:default="15s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="analysis.interval must be between 1s and 1h"
+	// +optional
+	Interval metav1.Duration `json:"interval,omitempty"`
+	// warmUp is the time after each change of weight whose blocks are not judged, beside the block of the change itself.
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="analysis.warmUp must be between 0s and 24h"
+	// +optional
+	WarmUp metav1.Duration `json:"warmUp,omitempty"`
+	// falseAlarm bounds the probability that a healthy canary is rolled back on evidence, over all gates and all looks.
+	// +kubebuilder:default="0.01"
+	// +kubebuilder:validation:MaxLength=10
+	// +kubebuilder:validation:XValidation:rule="self.matches('^0[.][0-9]+$') && double(self) > 0.0 && double(self) <= 0.5",message="analysis.falseAlarm must be a decimal above 0 and at most 0.5, such as \"0.01\""
+	// +optional
+	FalseAlarm string `json:"falseAlarm,omitempty"`
+	// miss bounds the probability that a canary at or beyond a gate's margin is promoted, over all steps.
+	// +kubebuilder:default="0.05"
+	// +kubebuilder:validation:MaxLength=10
+	// +kubebuilder:validation:XValidation:rule="self.matches('^0[.][0-9]+$') && double(self) > 0.0 && double(self) <= 0.5",message="analysis.miss must be a decimal above 0 and at most 0.5, such as \"0.05\""
+	// +optional
+	Miss string `json:"miss,omitempty"`
+	// cap is the longest time that a step may wait for evidence.
+	// +kubebuilder:default="2h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="analysis.cap must be between 1s and 720h"
+	// +optional
+	Cap metav1.Duration `json:"cap,omitempty"`
+	// onInconclusive says what to do at the cap when the evidence says neither harm nor safety. Missing data always pauses.
+	// +kubebuilder:validation:Enum=Pause;Rollback
+	// +kubebuilder:default=Pause
+	// +optional
+	OnInconclusive string `json:"onInconclusive,omitempty"`
+}
