@@ -1,0 +1,85 @@
+package rollout
+
+import "time"
+
+// GateType says what a gate measures.
+type GateType string
+
+// The gate types.
+const (
+	ErrorRate GateType = "ErrorRate"
+	Latency   GateType = "Latency"
+	Mean      GateType = "Mean"
+	Alerts    GateType = "Alerts"
+)
+
+// Gate is one reason to go on or not.
+type Gate struct {
+	Name string
+	Type GateType
+	// Margin is the ratio of canary to stable that the canary must be shown to stay below. Above 1.
+	Margin float64
+	// Tolerance is the share of requests, between 0 and 1, that does not matter (ErrorRate and Latency).
+	Tolerance float64
+	// Threshold is the latency that a request should not exceed (Latency).
+	Threshold time.Duration
+	// HigherIsBetter turns the comparison of a Mean round.
+	HigherIsBetter bool
+	// Sum and Count are the two counters of a Mean, as series selectors; VersionLabel and BucketLabel are their labels.
+	Sum, Count                string
+	VersionLabel, BucketLabel string
+	// Matchers select the alerts that count: every label must have its value.
+	Matchers map[string]string
+}
+
+// judged says whether the gate takes part in the weighted sum of e-values.
+func (g Gate) judged() bool { return g.Type != Alerts }
+
+// Step is a weight to reach and the time to stay there at least.
+type Step struct {
+	Weight int
+	Hold   time.Duration
+}
+
+// Plan is how a run is to go: what the spec says, in the terms of this package.
+type Plan struct {
+	Steps []Step
+	Gates []Gate
+	// Interval is the length of a block, WarmUp the time after a change of weight that is not judged.
+	Interval, WarmUp time.Duration
+	// Cap is the longest time that a step may wait for evidence.
+	Cap time.Duration
+	// FalseAlarm bounds the probability of rolling back a healthy canary, Miss that of promoting one at a margin.
+	FalseAlarm, Miss float64
+	// RollbackAtCap rolls back instead of pausing when the evidence is inconclusive at the cap.
+	RollbackAtCap bool
+}
+
+// missPerStep is the share of Miss that each step's safety side may spend: a fault that needs load shows only at high
+// weight, so every step is tested anew and the shares add up to Miss.
+func (p Plan) missPerStep() float64 { return p.Miss / float64(max(len(p.Steps), 1)) }
+
+// judgedGates counts the gates that share FalseAlarm.
+func (p Plan) judgedGates() int {
+	n := 0
+	for _, g := range p.Gates {
+		if g.judged() {
+			n++
+		}
+	}
+	return n
+}
+
+// Service names the service whose traffic is observed.
+type Service struct{ Namespace, Name string }
+
+// Question is what the loop wants to know from the source of evidence: the blocks of all gates between two instants.
+type Question struct {
+	Service Service
+	Gates   []Gate
+	// Stable and Canary are the two versions to compare.
+	Stable, Canary string
+	// From and To lie on the grid of Interval; the answer has one block for each interval between them.
+	From, To time.Time
+	Interval time.Duration
+}

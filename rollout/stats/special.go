@@ -1,0 +1,69 @@
+package stats
+
+import "math"
+
+// logPhi returns ln of the standard normal distribution function, also far out on the left.
+func logPhi(x float64) float64 {
+	if x > -30 {
+		return math.Log(0.5 * math.Erfc(-x/math.Sqrt2))
+	}
+	// Mills' ratio: Phi(x) ~ phi(x)/|x| (1 - 1/x^2).
+	return -x*x/2 - 0.5*math.Log(2*math.Pi) - math.Log(-x) + math.Log1p(-1/(x*x))
+}
+
+// normalScore maps a Student statistic with df degrees of freedom to the normal score of the same tail probability.
+func normalScore(t, df float64) float64 {
+	if t == 0 || math.IsNaN(t) {
+		return 0
+	}
+	if df > 1e6 {
+		return t
+	}
+	// One tail: P(T > |t|) = I_x(df/2, 1/2)/2 with x = df/(df+t^2).
+	tail := 0.5 * betaInc(df/2, 0.5, df/(df+t*t))
+	z := math.Sqrt2 * math.Erfcinv(2*math.Max(tail, 1e-300))
+	return math.Copysign(z, t)
+}
+
+// betaInc returns the regularised incomplete beta function I_x(a, b), by Lentz's continued fraction (DLMF 8.17.22).
+func betaInc(a, b, x float64) float64 {
+	if x <= 0 {
+		return 0
+	}
+	if x >= 1 {
+		return 1
+	}
+	if x > (a+1)/(a+b+2) {
+		return 1 - betaInc(b, a, 1-x)
+	}
+	la, _ := math.Lgamma(a)
+	lb, _ := math.Lgamma(b)
+	lab, _ := math.Lgamma(a + b)
+	front := math.Exp(lab - la - lb + a*math.Log(x) + b*math.Log1p(-x))
+	return front * betaFraction(a, b, x) / a
+}
+
+func betaFraction(a, b, x float64) float64 {
+	const tiny, eps, most = 1e-300, 1e-15, 500
+	guard := func(v float64) float64 {
+		if math.Abs(v) < tiny {
+			return tiny
+		}
+		return v
+	}
+	c, d := 1.0, 1/guard(1-(a+b)*x/(a+1))
+	h := d
+	for i := 1; i <= most; i++ {
+		m := float64(i)
+		num := m * (b - m) * x / ((a + 2*m - 1) * (a + 2*m))
+		d, c = 1/guard(1+num*d), guard(1+num/c)
+		h *= d * c
+		num = -(a + m) * (a + b + m) * x / ((a + 2*m) * (a + 2*m + 1))
+		d, c = 1/guard(1+num*d), guard(1+num/c)
+		h *= d * c
+		if math.Abs(d*c-1) < eps {
+			break
+		}
+	}
+	return h
+}
