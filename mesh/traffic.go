@@ -49,15 +49,19 @@ type Share struct {
 
 // Cookie is the cookie that holds a bucket.
 type Cookie struct {
-	Name          string
+	Name string
+	// MaxAgeSeconds is how long a browser keeps its bucket. It is counted from the draw: nothing renews it.
 	MaxAgeSeconds int
 }
 
-// RateLimit is a token bucket per proxy. OnlyCanary limits the canary's requests alone.
+// RateLimit is a token bucket per proxy.
 type RateLimit struct {
+	// RequestsPerSecond is the sustained rate.
 	RequestsPerSecond int
-	Burst             int
-	OnlyCanary        bool
+	// Burst is the size of the bucket; 0 means RequestsPerSecond.
+	Burst int
+	// OnlyCanary limits the requests of the variant Canary alone.
+	OnlyCanary bool
 }
 
 // Traffic is everything that decides who meets which variant. The shares' buckets are disjoint and together are all 100.

@@ -1,0 +1,73 @@
+package mesh
+
+import "regexp"
+
+// Request is what the routes look at: header values by lower-case name. A proxy joins several headers of one name into
+// one value, by "," in general and by "; " for "cookie".
+type Request map[string]string
+
+// Choose evaluates the routes as a data plane does: the first route that matches the request, and in it the destination
+// on which the draw, in [0, 1), falls. It says false when no route matches. It compiles expressions on each call: it is
+// the oracle that the rooms and their tests share, not a data plane.
+func Choose(routes []Route, req Request, draw float64) (Destination, bool) {
+	for _, r := range routes {
+		if r.matches(req) {
+			return r.pick(draw)
+		}
+	}
+	return Destination{}, false
+}
+
+func (r Route) matches(req Request) bool {
+	for _, m := range r.Matches {
+		if m.holds(req) {
+			return true
+		}
+	}
+	return len(r.Matches) == 0
+}
+
+// pick walks the destinations in order, each as wide as its weight.
+func (r Route) pick(draw float64) (Destination, bool) {
+	total := 0
+	for _, d := range r.Destinations {
+		total += d.Weight
+	}
+	at, edge := draw*float64(total), 0
+	for _, d := range r.Destinations {
+		edge += d.Weight
+		if at < float64(edge) {
+			return d, true
+		}
+	}
+	return Destination{}, false
+}
+
+func (m Match) holds(req Request) bool {
+	for name, want := range m.Headers {
+		value, present := req[name]
+		if !present || !want.holds(value) {
+			return false
+		}
+	}
+	for name, unwanted := range m.Without {
+		// A missing header counts as empty, except for Present.
+		value, present := req[name]
+		if (present || !unwanted.Present) && unwanted.holds(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds compares the whole value. An expression that does not compile holds for nothing.
+func (m StringMatch) holds(value string) bool {
+	switch {
+	case m.Present:
+		return true
+	case m.Regex != "":
+		re, err := regexp.Compile(`^(?:` + m.Regex + `)$`)
+		return err == nil && re.MatchString(value)
+	}
+	return m.Exact == value
+}

@@ -1,0 +1,111 @@
+package istio
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/types/known/structpb"
+	api "istio.io/api/networking/v1alpha3"
+	"istio.io/client-go/pkg/apis/networking/v1alpha3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+)
+
+// Names of Envoy's filters and types.
+const (
+	connectionManager = "envoy.filters.network.http_connection_manager"
+	routerFilter      = "envoy.filters.http.router"
+	rateLimitFilter   = "envoy.filters.http.local_ratelimit"
+	rateLimitType     = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+)
+
+// rateLimitStats is the prefix of the filter's statistics and of its runtime keys.
+const rateLimitStats = "siskin_local_rate_limit"
+
+// RateLimitName is the name of a rollout's EnvoyFilter.
+func RateLimitName(rollout string) string { return rollout + "-ratelimit" }
+
+// envoyFilter limits what each selected pod's own proxy lets in, so the service takes replicas times the rate. It is
+// nil when there is no limit, or nobody to limit.
+func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
+	selected := limitedPods(t)
+	if selected == nil {
+		return nil, nil
+	}
+	filter, err := structpb.NewStruct(localRateLimit(*t.RateLimit))
+	if err != nil {
+		return nil, err
+	}
+	ef := &v1alpha3.EnvoyFilter{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1alpha3", Kind: "EnvoyFilter"},
+		ObjectMeta: objectMeta(t, RateLimitName(t.Rollout)),
+	}
+	ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: selected}
+	ef.Spec.ConfigPatches = []*api.EnvoyFilter_EnvoyConfigObjectPatch{{
+		ApplyTo: api.EnvoyFilter_HTTP_FILTER,
+		Match:   inboundRouter(),
+		Patch:   &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_INSERT_BEFORE, Value: filter},
+	}}
+	return ef, nil
+}
+
+// limitedPods are the labels of the pods whose proxies limit; nil when there are none.
+func limitedPods(t mesh.Traffic) map[string]string {
+	if t.RateLimit == nil {
+		return nil
+	}
+	labels := map[string]string{"app": t.Service.Name}
+	if !t.RateLimit.OnlyCanary {
+		return labels
+	}
+	canary := slices.IndexFunc(t.Shares, func(s mesh.Share) bool { return s.Variant == mesh.Canary })
+	if canary < 0 {
+		return nil
+	}
+	labels[t.VersionLabel] = t.Shares[canary].Version
+	return labels
+}
+
+// inboundRouter is the place before the last filter: what other filters refuse takes no token.
+func inboundRouter() *api.EnvoyFilter_EnvoyConfigObjectMatch {
+	return &api.EnvoyFilter_EnvoyConfigObjectMatch{
+		Context: api.EnvoyFilter_SIDECAR_INBOUND,
+		ObjectTypes: &api.EnvoyFilter_EnvoyConfigObjectMatch_Listener{Listener: &api.EnvoyFilter_ListenerMatch{
+			FilterChain: &api.EnvoyFilter_ListenerMatch_FilterChainMatch{
+				Filter: &api.EnvoyFilter_ListenerMatch_FilterMatch{
+					Name:      connectionManager,
+					SubFilter: &api.EnvoyFilter_ListenerMatch_SubFilterMatch{Name: routerFilter},
+				},
+			},
+		}},
+	}
+}
+
+// localRateLimit is the filter's configuration. Both shares of requests that Envoy asks for are 100 %: every request
+// is counted, and every one above the limit is refused.
+func localRateLimit(l mesh.RateLimit) map[string]any {
+	return map[string]any{
+		"name": rateLimitFilter,
+		"typed_config": map[string]any{
+			"@type":       rateLimitType,
+			"stat_prefix": rateLimitStats,
+			"status":      map[string]any{"code": "TooManyRequests"},
+			"token_bucket": map[string]any{
+				"max_tokens":      max(l.Burst, l.RequestsPerSecond),
+				"tokens_per_fill": l.RequestsPerSecond,
+				"fill_interval":   "1s",
+			},
+			"enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+			"filter_enabled":             always(rateLimitStats + "_enabled"),
+			"filter_enforced":            always(rateLimitStats + "_enforced"),
+		},
+	}
+}
+
+// always is a share of 100 % that an operator can lower at run time under the key.
+func always(key string) map[string]any {
+	return map[string]any{
+		"runtime_key":   key,
+		"default_value": map[string]any{"numerator": 100, "denominator": "HUNDRED"},
+	}
+}

@@ -1,0 +1,67 @@
+// Package istio writes a mesh.Traffic as Istio's objects: a VirtualService with the routes, a DestinationRule with one
+// subset per version, and an EnvoyFilter with the rate limit.
+//
+// Rendering is pure: the same traffic gives the same objects, byte for byte. The objects are whole and owned by Siskin,
+// meant for server-side apply (see Unstructured).
+//
+// Make before break is the caller's order: the DestinationRule carries the union of the versions in use before and after
+// a change (see RenderDestinationRule), it is written first, then the VirtualService, and when that no longer names a
+// version the DestinationRule without it.
+package istio
+
+import (
+	"fmt"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"istio.io/client-go/pkg/apis/networking/v1alpha3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+)
+
+// Labels of every object that Siskin writes.
+const (
+	// RolloutLabel holds the name of the rollout.
+	RolloutLabel = "siskin.dev/rollout"
+	// ManagedByLabel holds ManagedBy.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedBy is the value of ManagedByLabel.
+	ManagedBy = "siskin"
+)
+
+// Objects express one Traffic.
+type Objects struct {
+	VirtualService  *networkingv1.VirtualService
+	DestinationRule *networkingv1.DestinationRule
+	// EnvoyFilter is nil when nothing is limited; then an earlier one has to go.
+	EnvoyFilter *v1alpha3.EnvoyFilter
+}
+
+// Render writes the traffic as Istio's objects. The caller adds owner references.
+func Render(t mesh.Traffic) (Objects, error) {
+	if err := t.Validate(); err != nil {
+		return Objects{}, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
+	}
+	filter, err := envoyFilter(t)
+	if err != nil {
+		return Objects{}, fmt.Errorf("rendering rate limit of rollout %q: %w", t.Rollout, err)
+	}
+	return Objects{VirtualService: virtualService(t), DestinationRule: destinationRule(t, nil), EnvoyFilter: filter}, nil
+}
+
+// RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are
+// leaving and that the VirtualService may still name.
+func RenderDestinationRule(t mesh.Traffic, extraVersions ...string) (*networkingv1.DestinationRule, error) {
+	if err := t.Validate(); err != nil {
+		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
+	}
+	return destinationRule(t, extraVersions), nil
+}
+
+func objectMeta(t mesh.Traffic, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: t.Service.Namespace,
+		Name:      name,
+		Labels:    map[string]string{RolloutLabel: t.Rollout, ManagedByLabel: ManagedBy},
+	}
+}

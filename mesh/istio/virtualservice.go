@@ -1,0 +1,90 @@
+package istio
+
+import (
+	api "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+)
+
+// meshGateway is Istio's name for all sidecars. It is implied only while no gateway is named.
+const meshGateway = "mesh"
+
+func virtualService(t mesh.Traffic) *networkingv1.VirtualService {
+	vs := &networkingv1.VirtualService{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
+		ObjectMeta: objectMeta(t, t.Rollout),
+	}
+	vs.Spec.Hosts = append([]string{t.Service.FQDN()}, t.Service.Hosts...)
+	if len(t.Service.Gateways) > 0 {
+		vs.Spec.Gateways = append(append([]string{}, t.Service.Gateways...), meshGateway)
+	}
+	for _, r := range mesh.Routes(t) {
+		vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Service, r))
+	}
+	return vs
+}
+
+func httpRoute(s mesh.Service, r mesh.Route) *api.HTTPRoute {
+	out := &api.HTTPRoute{Name: r.Name}
+	for _, m := range r.Matches {
+		out.Match = append(out.Match, &api.HTTPMatchRequest{
+			Headers:        stringMatches(m.Headers),
+			WithoutHeaders: stringMatches(m.Without),
+		})
+	}
+	for _, d := range r.Destinations {
+		out.Route = append(out.Route, httpDestination(s, d))
+	}
+	if r.NoRetries {
+		// Zero attempts disable Istio's default of two. In JSON this is "retries: {}", which is not the same as none.
+		out.Retries = &api.HTTPRetry{Attempts: 0}
+	}
+	return out
+}
+
+func httpDestination(s mesh.Service, d mesh.Destination) *api.HTTPRouteDestination {
+	return &api.HTTPRouteDestination{
+		Destination: &api.Destination{
+			Host:   s.FQDN(),
+			Subset: SubsetName(d.Version),
+			Port:   &api.PortSelector{Number: uint32(s.Port)},
+		},
+		Weight: int32(d.Weight),
+		Headers: &api.Headers{
+			Request:  headerOperations(d.SetRequest, nil),
+			Response: headerOperations(d.SetResponse, d.AddResponse),
+		},
+	}
+}
+
+// headerOperations is nil when there is nothing to do, so that no empty object is written.
+func headerOperations(set, add map[string]string) *api.Headers_HeaderOperations {
+	if len(set)+len(add) == 0 {
+		return nil
+	}
+	return &api.Headers_HeaderOperations{Set: set, Add: add}
+}
+
+func stringMatches(in map[string]mesh.StringMatch) map[string]*api.StringMatch {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]*api.StringMatch, len(in))
+	for name, m := range in {
+		out[name] = stringMatch(m)
+	}
+	return out
+}
+
+// stringMatch is the empty message for Present: Istio checks only that the header is there.
+func stringMatch(m mesh.StringMatch) *api.StringMatch {
+	switch {
+	case m.Present:
+		return &api.StringMatch{}
+	case m.Regex != "":
+		return &api.StringMatch{MatchType: &api.StringMatch_Regex{Regex: m.Regex}}
+	}
+	return &api.StringMatch{MatchType: &api.StringMatch_Exact{Exact: m.Exact}}
+}

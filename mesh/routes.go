@@ -1,0 +1,120 @@
+package mesh
+
+import "fmt"
+
+// Routes turns who gets which variant into an ordered list of routes, of which the first that matches wins:
+//
+//	pin-<variant>       the tester's header names the variant
+//	pin-stable
+//	<variant>-buckets   the bucket header, or else the cookie, holds a bucket of the variant
+//	stable-buckets      any other valid bucket
+//	draw or weighted    the rest: with a cookie a bucket is drawn and kept, without one every request is drawn anew
+//
+// A variant without buckets has its pin only. The traffic must be valid (see Validate).
+func Routes(t Traffic) []Route {
+	var pins, splits []Route
+	for _, s := range t.Shares[1:] {
+		pins = append(pins, pin(s))
+		if len(s.Buckets) > 0 {
+			splits = append(splits, owned(t, s, s.Buckets)...)
+		}
+	}
+	stable := t.Shares[0]
+	routes := append(pins, pin(stable))
+	routes = append(routes, splits...)
+	if len(stable.Buckets) > 0 {
+		// Any valid bucket, not the stable set: whatever a variant above did not take is stable.
+		routes = append(routes, owned(t, stable, allBuckets())...)
+	}
+	return append(routes, rest(t))
+}
+
+// pin sends testers to the variant that they name.
+func pin(s Share) Route {
+	return Route{
+		Name:         "pin-" + string(s.Variant),
+		Matches:      []Match{{Headers: map[string]StringMatch{VariantHeader: {Exact: string(s.Variant)}}}},
+		Destinations: []Destination{destination(s, Buckets)},
+	}
+}
+
+// owned sends units with one of the buckets to the share. There is no such route when units are not recognised at all.
+func owned(t Traffic, s Share, buckets []int) []Route {
+	matches := bucketMatches(t, buckets)
+	if len(matches) == 0 {
+		return nil
+	}
+	return []Route{{
+		Name:         string(s.Variant) + "-buckets",
+		Matches:      matches,
+		Destinations: []Destination{destination(s, Buckets)},
+	}}
+}
+
+// bucketMatches recognises units with one of the buckets. The header wins: the cookie counts only where the header
+// holds no valid bucket, so that an invalid header is the same as none.
+func bucketMatches(t Traffic, buckets []int) []Match {
+	var matches []Match
+	var without map[string]StringMatch
+	if t.BucketHeader != "" {
+		matches = append(matches, Match{Headers: map[string]StringMatch{t.BucketHeader: {Regex: BucketPattern(buckets)}}})
+		without = map[string]StringMatch{t.BucketHeader: {Regex: BucketPattern(allBuckets())}}
+	}
+	if t.Cookie != nil {
+		cookie := StringMatch{Regex: cookiePattern(t.Cookie.Name, buckets)}
+		matches = append(matches, Match{Headers: map[string]StringMatch{"cookie": cookie}, Without: without})
+	}
+	return matches
+}
+
+// rest is the last route, for requests without a bucket. It has no retries whatever the split, so that the figures
+// before and during a ramp stay comparable.
+func rest(t Traffic) Route {
+	if t.Cookie != nil {
+		return Route{Name: "draw", Destinations: drawn(t), NoRetries: true}
+	}
+	r := Route{Name: "weighted", NoRetries: true}
+	for _, s := range t.Shares {
+		if len(s.Buckets) > 0 {
+			r.Destinations = append(r.Destinations, destination(s, len(s.Buckets)))
+		}
+	}
+	return r
+}
+
+// drawn is one destination of weight 1 per bucket, in the order of the buckets: choosing it hands out the bucket.
+func drawn(t Traffic) []Destination {
+	destinations := make([]Destination, Buckets)
+	for _, s := range t.Shares {
+		for _, b := range s.Buckets {
+			d := destination(s, 1)
+			d.AddResponse = map[string]string{"set-cookie": t.Cookie.set(b)}
+			destinations[b] = d
+		}
+	}
+	return destinations
+}
+
+// set is the value of the Set-Cookie header that hands out a bucket.
+func (c Cookie) set(bucket int) string {
+	return fmt.Sprintf("%s=%s; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax", c.Name, FormatBucket(bucket), c.MaxAgeSeconds)
+}
+
+// destination is the share's version; it tells the tiers behind, and the caller, which variant was chosen.
+func destination(s Share, weight int) Destination {
+	return Destination{
+		Variant:     s.Variant,
+		Version:     s.Version,
+		Weight:      weight,
+		SetRequest:  map[string]string{VariantHeader: string(s.Variant)},
+		SetResponse: map[string]string{VariantHeader: string(s.Variant)},
+	}
+}
+
+func allBuckets() []int {
+	all := make([]int, Buckets)
+	for b := range all {
+		all[b] = b
+	}
+	return all
+}

@@ -1,0 +1,188 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A form is what a name must look like.
+type form struct {
+	pattern *regexp.Regexp
+	longest int
+	// expected completes "must be".
+	expected string
+}
+
+// The building blocks of the forms below.
+const (
+	label     = `[a-z0-9]([-a-z0-9]*[a-z0-9])?`
+	subdomain = label + `([.]` + label + `)*`
+	value     = `[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?`
+)
+
+// The forms, compiled once and never changed.
+var (
+	labelForm     = newForm(label, 63, "a DNS label, such as \"coolant\"")
+	variantForm   = newForm(label, 32, "a DNS label, such as \"canary\"")
+	subdomainForm = newForm(subdomain, 63, "a DNS name, such as \"coolant\"")
+	hostForm      = newForm(`([*][.])?`+subdomain, 253, "a host name, such as \"predict.example.com\"")
+	gatewayForm   = newForm(`(`+label+`/)?`+subdomain, 253, "a gateway, such as \"edge/public\"")
+	versionForm   = newForm(value, 63, "a label value, such as \"v2\"")
+	labelKeyForm  = newForm(`(`+subdomain+`/)?`+value, 317, "a label key, such as \"version\"")
+	headerForm    = newForm(`[a-z0-9-]+`, 63, "a header name in lower case, such as \"x-siskin-bucket\"")
+	cookieForm    = newForm(`[A-Za-z0-9_-]+`, 63, "a cookie name, such as \"siskin-coolant\"")
+)
+
+func newForm(pattern string, longest int, expected string) form {
+	return form{pattern: regexp.MustCompile(`^(?:` + pattern + `)$`), longest: longest, expected: expected}
+}
+
+// check says whether a field's value has the form.
+func (f form) check(field, value string) error {
+	if len(value) > f.longest {
+		return fmt.Errorf("%s %q: must be at most %d characters long", field, value, f.longest)
+	}
+	if !f.pattern.MatchString(value) {
+		return fmt.Errorf("%s %q: must be %s", field, value, f.expected)
+	}
+	return nil
+}
+
+// maxCookieAge is a year in seconds; browsers keep no cookie much longer.
+const maxCookieAge = 365 * 24 * 60 * 60
+
+// maxRate bounds requests per second, and the burst, per proxy.
+const maxRate = 1_000_000
+
+// Validate says everything that is wrong with the traffic: each error names the field, its value and what was expected.
+// Routes and the renderers need a valid value.
+func (t Traffic) Validate() error {
+	return errors.Join(
+		subdomainForm.check("rollout", t.Rollout),
+		t.Service.validate(),
+		labelKeyForm.check("versionLabel", t.VersionLabel),
+		validateShares(t.Shares),
+		validateBuckets(t.Shares),
+		validateBucketHeader(t.BucketHeader),
+		t.Cookie.validate(),
+		t.RateLimit.validate(),
+	)
+}
+
+// between checks a number against its bounds, both included.
+func between(field string, value, low, high int) error {
+	if value < low || value > high {
+		return fmt.Errorf("%s %d: must be between %d and %d", field, value, low, high)
+	}
+	return nil
+}
+
+func (s Service) validate() error {
+	errs := []error{
+		labelForm.check("service.namespace", s.Namespace),
+		labelForm.check("service.name", s.Name),
+		between("service.port", s.Port, 1, 65535),
+	}
+	for i, host := range s.Hosts {
+		field := fmt.Sprintf("service.hosts[%d]", i)
+		errs = append(errs, hostForm.check(field, host))
+		if host == s.FQDN() || slices.Contains(s.Hosts[:i], host) {
+			errs = append(errs, fmt.Errorf("%s %q: must be given once, and not be the service's own host", field, host))
+		}
+	}
+	for i, gateway := range s.Gateways {
+		field := fmt.Sprintf("service.gateways[%d]", i)
+		errs = append(errs, gatewayForm.check(field, gateway))
+		if gateway == "mesh" || slices.Contains(s.Gateways[:i], gateway) {
+			errs = append(errs, fmt.Errorf("%s %q: must be given once, and not be the mesh, which is always bound", field, gateway))
+		}
+	}
+	if len(s.Hosts) > 0 && len(s.Gateways) == 0 {
+		errs = append(errs, fmt.Errorf("service.hosts %q: may not be specified without service.gateways", s.Hosts))
+	}
+	return errors.Join(errs...)
+}
+
+func validateShares(shares []Share) error {
+	if len(shares) == 0 {
+		return fmt.Errorf("shares []: must have at least the variant %q", Stable)
+	}
+	var errs []error
+	if first := shares[0].Variant; first != Stable {
+		errs = append(errs, fmt.Errorf("shares[0].variant %q: must be %q", first, Stable))
+	}
+	for i, s := range shares {
+		field := fmt.Sprintf("shares[%d]", i)
+		errs = append(errs,
+			variantForm.check(field+".variant", string(s.Variant)),
+			versionForm.check(field+".version", s.Version))
+		if strings.HasPrefix(string(s.Variant), "pin-") {
+			errs = append(errs, fmt.Errorf("%s.variant %q: may not begin with \"pin-\", which names routes", field, s.Variant))
+		}
+		if slices.ContainsFunc(shares[:i], func(o Share) bool { return o.Variant == s.Variant }) {
+			errs = append(errs, fmt.Errorf("%s.variant %q: must be given once", field, s.Variant))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateBuckets checks that every bucket has exactly one owner, which also makes the weights sum to 100.
+func validateBuckets(shares []Share) error {
+	var errs []error
+	owners := map[int]Variant{}
+	for i, s := range shares {
+		for j, b := range s.Buckets {
+			field := fmt.Sprintf("shares[%d].buckets[%d]", i, j)
+			errs = append(errs, between(field, b, 0, Buckets-1))
+			if j > 0 && b <= s.Buckets[j-1] {
+				errs = append(errs, fmt.Errorf("%s %d: must be above %d, in ascending order", field, b, s.Buckets[j-1]))
+			}
+			if owner, taken := owners[b]; taken && owner != s.Variant {
+				errs = append(errs, fmt.Errorf("%s %d: must have one owner, and %q has it", field, b, owner))
+			}
+			owners[b] = s.Variant
+		}
+	}
+	missing := slices.DeleteFunc(allBuckets(), func(b int) bool { _, owned := owners[b]; return owned })
+	if len(missing) > 0 {
+		errs = append(errs, fmt.Errorf("shares: must own all %d buckets, and nobody owns %v", Buckets, missing))
+	}
+	return errors.Join(errs...)
+}
+
+func validateBucketHeader(header string) error {
+	if header == "" {
+		return nil
+	}
+	if header == VariantHeader || header == "cookie" {
+		return fmt.Errorf("bucketHeader %q: must not be %q or %q, which have their own meaning", header, VariantHeader, "cookie")
+	}
+	return headerForm.check("bucketHeader", header)
+}
+
+func (c *Cookie) validate() error {
+	if c == nil {
+		return nil
+	}
+	return errors.Join(
+		cookieForm.check("cookie.name", c.Name),
+		between("cookie.maxAgeSeconds", c.MaxAgeSeconds, 1, maxCookieAge),
+	)
+}
+
+func (l *RateLimit) validate() error {
+	if l == nil {
+		return nil
+	}
+	errs := []error{
+		between("rateLimit.requestsPerSecond", l.RequestsPerSecond, 1, maxRate),
+		between("rateLimit.burst", l.Burst, 0, maxRate),
+	}
+	if l.Burst != 0 && l.Burst < l.RequestsPerSecond {
+		errs = append(errs, fmt.Errorf("rateLimit.burst %d: must be 0 or at least requestsPerSecond, %d", l.Burst, l.RequestsPerSecond))
+	}
+	return errors.Join(errs...)
+}
