@@ -1,0 +1,95 @@
+package mesh
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestValidate(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		args   func(*Traffic)
+		// want are parts of the message: the field, the value and what was expected. None: the traffic is valid.
+		want []string
+	}{
+		"Valid":        {"The starting point of the other cases.", func(*Traffic) {}, nil},
+		"StableOnly":   {"A rollout at rest has one share.", func(t *Traffic) { t.Shares = []Share{{Stable, "v1", allBuckets()}} }, nil},
+		"SameVersion":  {"Comparing a version with itself is a fair test of the machinery.", func(t *Traffic) { t.Shares[1].Version = "v1" }, nil},
+		"NoAssignment": {"Without header and cookie requests are drawn.", func(t *Traffic) { t.BucketHeader, t.Cookie = "", nil }, nil},
+		"Exposed": {"Hosts enter through gateways.", func(t *Traffic) {
+			t.Service.Hosts, t.Service.Gateways = []string{"predict.example.com", "*.example.org"}, []string{"edge/public"}
+		}, nil},
+		"Limited":      {"A burst of 0 is the rate.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, nil},
+		"NoRollout":    {"Objects need a name.", func(t *Traffic) { t.Rollout = "" }, []string{`rollout ""`, "must be a DNS name"}},
+		"LongRollout":  {"The name is a label value too.", func(t *Traffic) { t.Rollout = strings.Repeat("r", 64) }, []string{"rollout", "at most 63 characters"}},
+		"Namespace":    {"", func(t *Traffic) { t.Service.Namespace = "a.b" }, []string{`service.namespace "a.b"`, "must be a DNS label"}},
+		"ServiceName":  {"", func(t *Traffic) { t.Service.Name = "Coolant" }, []string{`service.name "Coolant"`, "must be a DNS label"}},
+		"Port":         {"", func(t *Traffic) { t.Service.Port = 65536 }, []string{"service.port 65536", "between 1 and 65535"}},
+		"Host":         {"", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{"*"}, []string{"edge/public"} }, []string{`service.hosts[0] "*"`, "must be a host name"}},
+		"HostTwice":    {"Istio refuses duplicates.", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{"a.b", "a.b"}, []string{"g"} }, []string{`service.hosts[1] "a.b"`, "given once"}},
+		"OwnHost":      {"", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{t.Service.FQDN()}, []string{"g"} }, []string{"service.hosts[0]", "not be the service's own host"}},
+		"HostNoDoor":   {"A host without a gateway would change the route of that host for the whole mesh.", func(t *Traffic) { t.Service.Hosts = []string{"a.b"} }, []string{`service.hosts ["a.b"]`, "without service.gateways"}},
+		"Gateway":      {"", func(t *Traffic) { t.Service.Gateways = []string{"a/b/c"} }, []string{`service.gateways[0] "a/b/c"`, "must be a gateway"}},
+		"MeshGateway":  {"", func(t *Traffic) { t.Service.Gateways = []string{"mesh"} }, []string{`service.gateways[0] "mesh"`, "always bound"}},
+		"VersionLabel": {"", func(t *Traffic) { t.VersionLabel = "a b" }, []string{`versionLabel "a b"`, "must be a label key"}},
+		"NoShares":     {"", func(t *Traffic) { t.Shares = nil }, []string{"shares []", `at least the variant "stable"`}},
+		"StableSecond": {"", func(t *Traffic) { slices.Reverse(t.Shares) }, []string{`shares[0].variant "canary"`, `must be "stable"`}},
+		"Variant":      {"", func(t *Traffic) { t.Shares[1].Variant = "Arm 1" }, []string{`shares[1].variant "Arm 1"`, "must be a DNS label"}},
+		"VariantTwice": {"", func(t *Traffic) { t.Shares[1].Variant = Stable }, []string{`shares[1].variant "stable"`, "given once"}},
+		"VariantPin":   {"A variant named pin-x would name the route of the pin to x-buckets.", func(t *Traffic) { t.Shares[1].Variant = "pin-x" }, []string{`shares[1].variant "pin-x"`, "may not begin"}},
+		"Version":      {"", func(t *Traffic) { t.Shares[1].Version = "v/2" }, []string{`shares[1].version "v/2"`, "must be a label value"}},
+		"NoVersion":    {"", func(t *Traffic) { t.Shares[1].Version = "" }, []string{`shares[1].version ""`, "must be a label value"}},
+		"BucketRange":  {"", func(t *Traffic) { t.Shares[1].Buckets[24] = 100 }, []string{"shares[1].buckets[24] 100", "between 0 and 99"}},
+		"Unsorted":     {"", func(t *Traffic) { slices.Reverse(t.Shares[1].Buckets) }, []string{"shares[1].buckets[1]", "ascending order"}},
+		"TwoOwners": {"Shares are disjoint.", func(t *Traffic) { t.Shares[0].Buckets = allBuckets() },
+			[]string{"shares[1].buckets[0]", `must have one owner, and "stable" has it`}},
+		"NoOwner": {"A bucket without an owner would meet nobody.", func(t *Traffic) { t.Shares[0].Buckets = t.Shares[0].Buckets[1:] },
+			[]string{"shares", "must own all 100 buckets", "nobody owns ["}},
+		"Header":       {"", func(t *Traffic) { t.BucketHeader = "X-Bucket" }, []string{`bucketHeader "X-Bucket"`, "must be a header name in lower case"}},
+		"HeaderTaken":  {"", func(t *Traffic) { t.BucketHeader = VariantHeader }, []string{`bucketHeader "x-siskin-variant"`, "must not be"}},
+		"HeaderCookie": {"", func(t *Traffic) { t.BucketHeader = "cookie" }, []string{`bucketHeader "cookie"`, "must not be"}},
+		"CookieName":   {"A name with RE2 syntax in it would change the expression.", func(t *Traffic) { t.Cookie.Name = "a.*" }, []string{`cookie.name "a.*"`, "must be a cookie name"}},
+		"CookieAge":    {"", func(t *Traffic) { t.Cookie.MaxAgeSeconds = 0 }, []string{"cookie.maxAgeSeconds 0", "between 1 and 31536000"}},
+		"Rate":         {"", func(t *Traffic) { t.RateLimit = &RateLimit{} }, []string{"rateLimit.requestsPerSecond 0", "between 1 and 1000000"}},
+		"Burst":        {"", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 5, Burst: 4} }, []string{"rateLimit.burst 4", "at least requestsPerSecond, 5"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			traffic := ramp(25, true, true)
+			tc.args(&traffic)
+			err := traffic.Validate()
+			if (err != nil) != (len(tc.want) > 0) {
+				t.Fatalf("%s\nValidate() = %v, want parts %q", tc.reason, err, tc.want)
+			}
+			for _, part := range tc.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%s\nValidate() = %v, want it to say %q", tc.reason, err, part)
+				}
+			}
+		})
+	}
+}
+
+// TestValidateSaysEverything checks that one look shows all mistakes, one per line.
+func TestValidateSaysEverything(t *testing.T) {
+	err := Traffic{}.Validate()
+	if err == nil {
+		t.Fatal("Validate() of nothing = nil")
+	}
+	for _, field := range []string{"rollout", "service.namespace", "service.name", "service.port", "versionLabel", "shares"} {
+		if !strings.Contains("\n"+err.Error(), "\n"+field) {
+			t.Errorf("Validate() of nothing does not name %s:\n%v", field, err)
+		}
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	traffic := ramp(25, true, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := traffic.Validate(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
