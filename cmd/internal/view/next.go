@@ -1,0 +1,91 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// next says what happens next and what it waits for. Every branch ends either in a time or in somebody's action.
+func next(ro *v1alpha1.Rollout, now time.Time) string {
+	s := ro.Status
+	switch {
+	case s.ObservedGeneration < ro.Generation:
+		return "the controller has yet to take up the latest change of the spec"
+	case s.Run != nil && s.Run.Paused != "":
+		return fmt.Sprintf("paused (%s): waits for resume, promote or abort", s.Run.Paused)
+	case s.Run != nil:
+		return nextInRun(ro, now)
+	case s.RejectedVersion != "" && s.RejectedVersion == ro.Spec.Version:
+		return fmt.Sprintf("nothing: %s was rejected; change spec.version, or retry", s.RejectedVersion)
+	case s.StableVersion == ro.Spec.Version && s.StableVersion != "":
+		return "nothing: waits for a new spec.version"
+	}
+	return fmt.Sprintf("a run of %s starts when its workload is ready", ro.Spec.Version)
+}
+
+func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
+	s := ro.Status
+	if s.Step < 1 || int(s.Step) > len(ro.Spec.Steps) {
+		return fmt.Sprintf("the first step begins when %s is ready", s.CanaryVersion)
+	}
+	var waits []string
+	if left := holdLeft(ro, now); left > 0 {
+		waits = append(waits, "the hold ends in "+span(left+time.Second-1))
+	}
+	names := waiting(s.Gates)
+	if len(names) > 0 {
+		waits = append(waits, strings.Join(names, ", ")+" must pass")
+	}
+	text := target(ro)
+	if len(waits) > 0 {
+		text += " when " + strings.Join(waits, " and ")
+	}
+	if left := capLeft(ro, now); left > 0 && len(names) > 0 {
+		text += fmt.Sprintf("; at the cap in %s: %s", span(left+time.Second-1), atCap(ro))
+	}
+	return text
+}
+
+func target(ro *v1alpha1.Rollout) string {
+	if int(ro.Status.Step) == len(ro.Spec.Steps) {
+		return ro.Status.CanaryVersion + " is promoted"
+	}
+	return fmt.Sprintf("weight %d", ro.Spec.Steps[ro.Status.Step].Weight)
+}
+
+func atCap(ro *v1alpha1.Rollout) string {
+	if ro.Spec.Analysis.OnInconclusive == "Rollback" {
+		return "roll back, or pause for want of data"
+	}
+	return "pause"
+}
+
+func waiting(gates []v1alpha1.GateStatus) []string {
+	var names []string
+	for _, g := range gates {
+		if g.Verdict != "Pass" {
+			names = append(names, g.Name)
+		}
+	}
+	return names
+}
+
+// holdLeft is the rest of the present step's hold, 0 when it is over or unknown.
+func holdLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
+	return left(ro, now, ro.Spec.Steps[ro.Status.Step-1].Hold.Duration)
+}
+
+func capLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
+	return left(ro, now, ro.Spec.Analysis.Cap.Duration)
+}
+
+func left(ro *v1alpha1.Rollout, now time.Time, d time.Duration) time.Duration {
+	started := ro.Status.Run.StepStartedAt
+	if started == nil || now.IsZero() {
+		return 0
+	}
+	return max(started.Add(d).Sub(now), 0)
+}
