@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -37,10 +38,11 @@ type Options struct {
 // Server is a running API. Its methods may be called from any goroutine.
 type Server struct {
 	config *rest.Config
-	etcd   *embed.Etcd
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the API server's goroutine has ended
 	err    error         // why it ended; written before done is closed
+	// closeEtcd runs once: closing etcd twice panics.
+	closeEtcd func()
 }
 
 // Start runs etcd, then the API server on it, and returns when the API is ready. The context bounds the start only:
@@ -87,9 +89,9 @@ func startAPI(listener net.Listener, db *embed.Etcd, secrets secrets) (*Server, 
 			TLSClientConfig: rest.TLSClientConfig{CAData: secrets.certPEM},
 			QPS:             -1, // the server is ours: no client-side throttle
 		},
-		etcd:   db,
-		cancel: cancel,
-		done:   make(chan struct{}),
+		cancel:    cancel,
+		done:      make(chan struct{}),
+		closeEtcd: sync.OnceFunc(db.Close),
 	}
 	go func() {
 		defer close(s.done)
@@ -130,7 +132,7 @@ func (s *Server) Kubeconfig(path, namespace string) error {
 func (s *Server) Stop() error {
 	s.cancel()
 	<-s.done
-	s.etcd.Close()
+	s.closeEtcd()
 	if s.err != nil {
 		return fmt.Errorf("running API server: %w", s.err)
 	}

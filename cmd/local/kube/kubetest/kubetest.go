@@ -3,7 +3,6 @@ package kubetest
 
 import (
 	"log/slog"
-	"os"
 	"sync"
 	"testing"
 
@@ -42,14 +41,4 @@ func Install(tb testing.TB, s *kube.Server, crds ...[]byte) {
 	if err := s.InstallCRDs(tb.Context(), append(embedded, crds...)...); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-// ReadFile returns the content of a file, such as a CRD of the chart.
-func ReadFile(tb testing.TB, path string) []byte {
-	tb.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
 }

@@ -1,0 +1,130 @@
+package kube_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/siskin-dev/siskin/cmd/local/kube"
+)
+
+// testManager runs a controller on the API: its cache, its watch and its client's writes.
+func testManager(t *testing.T, s *kube.Server) {
+	m, err := ctrl.NewManager(s.Config(), ctrl.Options{
+		Logger:  logr.Discard(),
+		Metrics: server.Options{BindAddress: "0"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := widget("", "", nil)
+	seen := make(chan string, 10)
+	err = builder.ControllerManagedBy(m).For(kind).Complete(reconcile.Func(func(ctx context.Context, r ctrl.Request) (ctrl.Result, error) {
+		w := widget(r.Namespace, r.Name, nil)
+		if err := m.GetClient().Get(ctx, r.NamespacedName, w); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		seen <- w.GetNamespace() + "/" + w.GetName()
+		return ctrl.Result{}, nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Start(ctx) }()
+	if err := newClient(t, s).Create(ctx, widget("manager", "w", map[string]any{"size": int64(2)})); err != nil {
+		t.Fatal(err)
+	}
+	timeout := time.After(20 * time.Second)
+	for got := ""; got != "manager/w"; {
+		select {
+		case got = <-seen:
+		case <-timeout:
+			t.Fatal("the controller did not reconcile the new object")
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("stopping the manager: %v", err)
+	}
+}
+
+// testDiscovery asks for the groups as newer clients do, aggregated, and as older ones do.
+func testDiscovery(t *testing.T, s *kube.Server) {
+	legacy := s.Config()
+	legacy.ContentConfig = rest.ContentConfig{AcceptContentTypes: "application/json"}
+	for name, config := range map[string]*rest.Config{"Aggregated": s.Config(), "Plain": legacy} {
+		t.Run(name, func(t *testing.T) {
+			c, err := discovery.NewDiscoveryClientForConfig(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.UseLegacyDiscovery = name == "Plain"
+			groups, lists, err := c.ServerGroupsAndResources()
+			if err != nil {
+				t.Fatal(err)
+			}
+			preferred := map[string]string{}
+			for _, g := range groups {
+				preferred[g.Name] = g.PreferredVersion.Version
+			}
+			for group, want := range map[string]string{"networking.istio.io": "v1", "monitoring.coreos.com": "v1",
+				"serving.kserve.io": "v1beta1", "test.siskin.dev": "v1", "apiextensions.k8s.io": "v1"} {
+				if preferred[group] != want {
+					t.Errorf("preferred version of %q: got %q, want %q", group, preferred[group], want)
+				}
+			}
+			var kinds []string
+			for _, l := range lists {
+				for _, r := range l.APIResources {
+					kinds = append(kinds, l.GroupVersion+"/"+r.Kind)
+				}
+			}
+			for _, want := range []string{"networking.istio.io/v1/VirtualService", "networking.istio.io/v1beta1/ServiceEntry",
+				"networking.istio.io/v1alpha3/EnvoyFilter", "networking.istio.io/v1/WorkloadEntry"} {
+				if !slices.Contains(kinds, want) {
+					t.Errorf("kinds: %q is missing", want)
+				}
+			}
+		})
+	}
+}
+
+func testKubectl(t *testing.T, s *kube.Server) {
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		t.Skip("kubectl is not installed")
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := s.Kubeconfig(kubeconfig, "kubectl"); err != nil {
+		t.Fatal(err)
+	}
+	const manifest = `{"apiVersion":"test.siskin.dev/v1","kind":"Widget","metadata":{"name":"w"},"spec":{"size":2}}`
+	for _, step := range []struct{ args, stdin, want string }{
+		{args: "apply --server-side -f -", stdin: manifest, want: "widget.test.siskin.dev/w serverside-applied"},
+		{args: "get widgets -o name", want: "widget.test.siskin.dev/w"},
+		{args: "get virtualservices -A", want: "No resources found"},
+		{args: "explain virtualservice.spec.hosts", want: "The destination hosts"},
+		{args: "version", want: "Server Version: v1.37"},
+	} {
+		cmd := exec.CommandContext(t.Context(), "kubectl", append([]string{"--kubeconfig", kubeconfig}, strings.Fields(step.args)...)...)
+		cmd.Stdin = strings.NewReader(step.stdin)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), step.want) {
+			t.Errorf("kubectl %s: %v\n%s\nwant %q", step.args, err, out, step.want)
+		}
+	}
+}
