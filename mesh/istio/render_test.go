@@ -1,0 +1,201 @@
+package istio
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	api "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+)
+
+// TestVirtualServiceSaysWhatRoutesSay reads the VirtualService back and compares it with the routes it came from.
+func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
+	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+		o := render(t, traffic)
+		versions := map[string]string{}
+		for _, s := range o.DestinationRule.Spec.Subsets {
+			versions[s.Name] = s.Labels[traffic.VersionLabel]
+		}
+		var got []mesh.Route
+		for _, h := range o.VirtualService.Spec.Http {
+			got = append(got, readRoute(h, versions))
+		}
+		if diff := cmp.Diff(mesh.Routes(traffic), got); diff != "" {
+			t.Errorf("VirtualService: -routes, +read back:\n%s", diff)
+		}
+	})
+}
+
+func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
+	r := mesh.Route{Name: h.Name, NoRetries: h.Retries != nil && h.Retries.Attempts == 0}
+	for _, m := range h.Match {
+		r.Matches = append(r.Matches, mesh.Match{Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+	}
+	for _, d := range h.Route {
+		r.Destinations = append(r.Destinations, mesh.Destination{
+			Variant:     mesh.Variant(d.Headers.Request.Set[mesh.VariantHeader]),
+			Version:     versions[d.Destination.Subset],
+			Weight:      int(d.Weight),
+			SetRequest:  d.Headers.Request.Set,
+			SetResponse: d.Headers.Response.Set,
+			AddResponse: d.Headers.Response.Add,
+		})
+	}
+	return r
+}
+
+func readMatches(in map[string]*api.StringMatch) map[string]mesh.StringMatch {
+	var out map[string]mesh.StringMatch
+	for name, m := range in {
+		if out == nil {
+			out = map[string]mesh.StringMatch{}
+		}
+		out[name] = mesh.StringMatch{Exact: m.GetExact(), Regex: m.GetRegex(), Present: m.MatchType == nil}
+	}
+	return out
+}
+
+// TestEverySubsetExists is make before break inside one rendering: what the VirtualService names, the rule has.
+func TestEverySubsetExists(t *testing.T) {
+	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+		o := render(t, traffic)
+		for _, h := range o.VirtualService.Spec.Http {
+			for _, d := range h.Route {
+				if !slices.Contains(subsets(o.DestinationRule), d.Destination.Subset) {
+					t.Errorf("Route %q names subset %q, which the DestinationRule lacks", h.Name, d.Destination.Subset)
+				}
+				if d.Destination.Host != traffic.Service.FQDN() || d.Destination.Port.GetNumber() != uint32(traffic.Service.Port) {
+					t.Errorf("Route %q leads to %v", h.Name, d.Destination)
+				}
+			}
+		}
+	})
+}
+
+func subsets(dr *networkingv1.DestinationRule) []string {
+	var names []string
+	for _, s := range dr.Spec.Subsets {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func TestRenderDestinationRule(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		args   []string
+		want   []string
+	}{
+		"None":    {"The versions that take part.", nil, []string{"v1", "v2"}},
+		"Leaving": {"A version that the VirtualService may still name keeps its subset.", []string{"v0"}, []string{"v0", "v1", "v2"}},
+		"Known":   {"No subset is there twice, in whatever order the versions come.", []string{"v2", "v1", "v2"}, []string{"v1", "v2"}},
+		"Empty":   {"An unset version is none.", []string{""}, []string{"v1", "v2"}},
+	}
+	traffic := readTraffic(t, "testdata/header-25.in.yaml")
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			dr, err := RenderDestinationRule(traffic, tc.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, subsets(dr)); diff != "" {
+				t.Errorf("%s\nRenderDestinationRule(..., %q): -want, +got:\n%s", tc.reason, tc.args, diff)
+			}
+		})
+	}
+}
+
+// TestPromotionKeepsTheRule checks that the end of a run, which makes the canary stable, leaves the subsets as they are
+// until the old version is dropped.
+func TestPromotionKeepsTheRule(t *testing.T) {
+	during := readTraffic(t, "testdata/header-100.in.yaml")
+	after := during
+	after.Shares = []mesh.Share{{Variant: mesh.Stable, Version: "v2", Buckets: during.Shares[1].Buckets}}
+	before := render(t, during).DestinationRule
+	kept, err := RenderDestinationRule(after, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !Equal(before, kept) {
+		t.Errorf("The rule changed from %v to %v", subsets(before), subsets(kept))
+	}
+	if Equal(before, render(t, after).DestinationRule) {
+		t.Error("The rule without the old version is equal to the one with it")
+	}
+}
+
+// TestEnvoyKnowsTheRateLimit decodes the filter with Envoy's own type, which refuses unknown fields and bad values.
+func TestEnvoyKnowsTheRateLimit(t *testing.T) {
+	cases := map[string]struct {
+		reason      string
+		args        string
+		tokens      uint32
+		fill        uint32
+		wantMatched map[string]string
+	}{
+		"Canary": {"Only the canary's pods limit.", "ratelimit-canary", 400, 200, map[string]string{"app": "coolant", "version": "v2"}},
+		"All":    {"All pods limit; the burst is the rate.", "ratelimit-all", 200, 200, map[string]string{"app": "coolant"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			spec := &render(t, readTraffic(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
+			if diff := cmp.Diff(tc.wantMatched, spec.WorkloadSelector.Labels); diff != "" {
+				t.Errorf("%s\nworkloadSelector: -want, +got:\n%s", tc.reason, diff)
+			}
+			config := spec.ConfigPatches[0].Patch.Value.Fields["typed_config"].GetStructValue().AsMap()
+			if got, want := config["@type"], "type.googleapis.com/"+string((&ratelimitv3.LocalRateLimit{}).ProtoReflect().Descriptor().FullName()); got != want {
+				t.Errorf("@type = %v, want %s", got, want)
+			}
+			delete(config, "@type")
+			data, err := json.Marshal(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var limit ratelimitv3.LocalRateLimit
+			if err := protojson.Unmarshal(data, &limit); err != nil {
+				t.Fatalf("Envoy does not know %s: %v", data, err)
+			}
+			if err := limit.ValidateAll(); err != nil {
+				t.Errorf("Envoy refuses %s: %v", data, err)
+			}
+			bucket := limit.TokenBucket
+			if bucket.MaxTokens != tc.tokens || bucket.TokensPerFill.GetValue() != tc.fill || bucket.FillInterval.AsDuration().Seconds() != 1 {
+				t.Errorf("%s\ntoken bucket = %v, want %d tokens, %d per second", tc.reason, bucket, tc.tokens, tc.fill)
+			}
+			if limit.Status.GetCode() != 429 || limit.FilterEnforced.DefaultValue.Numerator != 100 {
+				t.Errorf("%s\nstatus %v, enforced for %v, want 429 for all", tc.reason, limit.Status, limit.FilterEnforced)
+			}
+		})
+	}
+}
+
+func TestRenderRefuses(t *testing.T) {
+	traffic := readTraffic(t, "testdata/header-25.in.yaml")
+	traffic.Shares[0].Buckets = traffic.Shares[0].Buckets[1:]
+	_, err := Render(traffic)
+	_, ruleErr := RenderDestinationRule(traffic)
+	for _, err := range []error{err, ruleErr} {
+		if err == nil || !strings.Contains(err.Error(), `rollout "coolant": shares: must own all 100 buckets`) {
+			t.Errorf("Rendering traffic without an owner of bucket 0 = %v, want an error that says so", err)
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	for _, name := range []string{"stable", "header-25", "cookie-25"} {
+		b.Run(name, func(b *testing.B) {
+			traffic := readTraffic(b, "testdata/"+name+".in.yaml")
+			b.ReportAllocs()
+			for b.Loop() {
+				render(b, traffic)
+			}
+		})
+	}
+}
