@@ -92,6 +92,8 @@ func mediaType(header string) (ndjson bool, no *refusal) {
 
 // readBody reads and unpacks at most MaxBodyBytes, so that a small packed body cannot grow without bound.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+	// Not every ResponseWriter has deadlines; the real one has.
+	_ = http.NewResponseController(w).SetReadDeadline(s.options.Now().Add(s.options.ReadTimeout))
 	var in io.Reader = http.MaxBytesReader(w, r.Body, s.options.MaxBodyBytes)
 	switch r.Header.Get("Content-Encoding") {
 	case "", "identity":

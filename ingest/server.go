@@ -32,6 +32,8 @@ type Options struct {
 
 	// MaxBodyBytes bounds a request, unpacked. Default 1 MiB.
 	MaxBodyBytes int64
+	// ReadTimeout bounds how long a vehicle may take to send a body: a slow one holds a place. Default 10 s.
+	ReadTimeout time.Duration
 	// MaxRecords bounds a request's measurements. Default and most 256.
 	MaxRecords int
 	// MaxInFlight bounds the requests answered at one time. Default 1024.
@@ -65,6 +67,7 @@ type Options struct {
 func (o *Options) setDefaults() {
 	o.Target = orElse(o.Target, "Vehicle.OBD.CoolantTemperature")
 	o.MaxBodyBytes = orElse(o.MaxBodyBytes, 1<<20)
+	o.ReadTimeout = orElse(o.ReadTimeout, 10*time.Second)
 	o.MaxRecords = min(orElse(o.MaxRecords, defaultMaxRecords), defaultMaxRecords)
 	o.MaxInFlight = orElse(o.MaxInFlight, 1024)
 	o.MaxPerVehicle = orElse(o.MaxPerVehicle, 4)
