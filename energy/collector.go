@@ -93,7 +93,8 @@ func (c *Collector) logHealth(ctx context.Context, err error) {
 }
 
 // Collect reads everything once. If a reader could tell nothing, nothing is booked and the next reading catches up; if
-// one could tell only a part, that part is booked and the error says what is missing.
+// one could tell only a part, that part is booked and the error says what is missing. While parties are missing, the
+// interval stays open for 30 s.
 func (c *Collector) Collect() error {
 	c.turn.Lock()
 	defer c.turn.Unlock()
@@ -136,7 +137,7 @@ func (c *Collector) read() (*reading, []failure) {
 	if busyErr != nil || len(zones) == 0 || (usageErr != nil && len(parties) == 0) {
 		return nil, failures
 	}
-	return &reading{at: at, zones: zones, parties: parties, busy: busy}, failures
+	return &reading{at: at, zones: zones, parties: parties, busy: busy, partial: usageErr != nil}, failures
 }
 
 // Totals copies the books.

@@ -120,6 +120,50 @@ func TestCollectorOverlappingZones(t *testing.T) {
 	}
 }
 
+// While a party cannot be read, nobody else gets its energy; after 30 s the others get theirs.
+func TestCollectorWaitsForMissingParties(t *testing.T) {
+	node := newFakeNode()
+	v1, v2 := Party{ID: version("v1")}, Party{ID: version("v2")}
+	c := newTestCollector(t, node, Options{})
+	step := func(joules uint64, missing bool) Totals {
+		node.advance(10 * time.Second)
+		node.spend(2 * time.Second)
+		v1.CPU += uint64(time.Second)
+		v2.CPU += uint64(time.Second)
+		node.setZone(joules * 1e6)
+		node.parties, node.usageErr = []Party{v1, v2}, nil
+		if missing {
+			node.parties, node.usageErr = node.parties[:1], errUnplugged
+		}
+		if err := c.Collect(); errors.Is(err, errUnplugged) != missing {
+			t.Errorf("Collect() = %v", err)
+		}
+		return checkBooks(t, c)
+	}
+	step(0, false)
+	for _, s := range []struct {
+		reason  string
+		joules  uint64
+		missing bool
+		v1, v2  uint64
+	}{
+		{"all there", 10, false, 5, 5},
+		{"v2 missing", 20, true, 5, 5},
+		{"v2 missing again", 30, true, 5, 5},
+		{"v2 back: nothing shifted", 40, false, 20, 20},
+		{"missing", 50, true, 20, 20}, {"missing", 60, true, 20, 20},
+		{"missing for too long: v1 gets its own 15 J, the rest is nobody's yet", 70, true, 35, 20},
+	} {
+		books := step(s.joules, s.missing)
+		if got := [2]uint64{books.Parties[0].Dynamic, books.Parties[1].Dynamic}; got != [2]uint64{s.v1 * 1e6, s.v2 * 1e6} {
+			t.Errorf("%s: got %v, want %d and %d J", s.reason, got, s.v1, s.v2)
+		}
+	}
+	if got := c.Totals().System; got != 15e6 {
+		t.Errorf("what the missing party used is the system's: got %d", got)
+	}
+}
+
 func TestCollectorCatchesUp(t *testing.T) {
 	cases := map[string]struct {
 		reason       string

@@ -82,10 +82,16 @@ type reading struct {
 	zones   []Zone
 	parties []Party
 	busy    BusyTime
+	// partial readings miss some parties.
+	partial bool
 }
 
-// ledger keeps the books. What a party uses stays pending until an interval closes in which energy was measured, so that
-// a meter that failed or stood still for a while pays everybody later, by what they used meanwhile.
+// patience is how long an interval stays open for parties that cannot be read: closed without them, their energy would
+// go to the others. Beyond it the others' joules are worth more than the missing ones'.
+const patience = 30 * time.Second
+
+// ledger keeps the books. What a party uses and what is measured stay pending until both are known, so that a meter that
+// failed or stood still for a while pays everybody later, by what they used meanwhile, and so does a party that did.
 type ledger struct {
 	static, maxMicrowatts, allocatable uint64
 	keepEnded                          time.Duration
@@ -96,9 +102,9 @@ type ledger struct {
 	accounts []*account
 	byID     map[ID]*account
 	busy     Counter
-	// pendingBusy is the node's CPU time since the last close; spare and the accounts' spare are carried over.
-	pendingBusy uint64
-	spare       spare
+	// pendingBusy is the node's CPU time since the last close, pendingEnergy its energy; spares are carried over.
+	pendingBusy, pendingEnergy uint64
+	spare                      spare
 	// last is the reading before; closed the last one that closed an interval.
 	last, closed time.Time
 }
@@ -117,7 +123,7 @@ func newLedger(o Options) *ledger {
 	}
 }
 
-// enter books a reading, and closes the interval if energy was measured.
+// enter books a reading, and closes the interval if energy was measured and nobody is missing.
 func (l *ledger) enter(r reading) {
 	lim := cpuLimits(r.busy.CPUs)
 	for _, p := range r.parties {
@@ -127,11 +133,12 @@ func (l *ledger) enter(r reading) {
 	l.refuse(ReaderBusy, outcome)
 	l.pendingBusy += delta
 
-	if measured := l.enterZones(r); measured > 0 {
-		l.close(measured, r)
-	}
+	l.pendingEnergy += l.enterZones(r)
 	if l.closed.IsZero() {
 		l.closed = r.at
+	}
+	if l.pendingEnergy > 0 && (!r.partial || r.at.Sub(l.closed) >= patience) {
+		l.close(r)
 	}
 	l.last = r.at
 	l.closeEnded(r.at)
@@ -176,25 +183,24 @@ func (l *ledger) enterZones(r reading) uint64 {
 	return measured
 }
 
-// close attributes measured energy to what is pending.
-func (l *ledger) close(measured uint64, r reading) {
-	in := l.interval(measured, r)
-	out := Attribute(in)
-	l.totals.Measured += measured
+// close attributes the pending energy to what is pending.
+func (l *ledger) close(r reading) {
+	out := Attribute(l.interval(r))
+	l.totals.Measured += l.pendingEnergy
 	l.totals.System += out.System
 	l.totals.Unallocated += out.Unallocated
 	for i, a := range l.accounts {
 		a.close(out.Dynamic[i], out.Idle[i])
 	}
-	l.pendingBusy = 0
+	l.pendingBusy, l.pendingEnergy = 0, 0
 	l.closed = r.at
 }
 
 // interval gathers what is pending. A pod's own share is what its versions leave of it, and the system's share is what
 // the outermost parties leave of the node's busy time.
-func (l *ledger) interval(measured uint64, r reading) Interval {
+func (l *ledger) interval(r reading) Interval {
 	in := Interval{
-		Measured: measured, Static: rateTimes(l.static, max(r.at.Sub(l.closed), 0)),
+		Measured: l.pendingEnergy, Static: rateTimes(l.static, max(r.at.Sub(l.closed), 0)),
 		Allocatable: l.allocatable, Parties: make([]Share, len(l.accounts)),
 	}
 	if in.Allocatable == 0 {
