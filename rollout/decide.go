@@ -1,0 +1,209 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+)
+
+// Action is what an operator may ask for.
+type Action string
+
+// The actions.
+const (
+	AskPromote     Action = "Promote"
+	AskPromoteFull Action = "PromoteFull"
+	AskAbort       Action = "Abort"
+	AskPause       Action = "Pause"
+	AskResume      Action = "Resume"
+	AskRetry       Action = "Retry"
+)
+
+// Situation is everything that a decision depends on.
+type Situation struct {
+	Plan     Plan
+	Run      Run
+	Findings []Finding
+	// Asked is the operator's request that waits, if any.
+	Asked Action
+	// CanaryReady says that the canary has an endpoint that is ready.
+	CanaryReady bool
+	Now         time.Time
+}
+
+// Outcome is a decision with its reason, in a word and in a sentence.
+type Outcome struct {
+	Decision Decision
+	Reason   Reason
+	Message  string
+}
+
+// rule looks at a situation and decides, or leaves it to the next rule.
+type rule func(Situation) (Outcome, bool)
+
+// rules are asked from top to bottom; the first that speaks decides. What rolls back comes first and needs nothing to
+// be ready, no data and no clock.
+var rules = [...]rule{
+	whenAborted,
+	whenPromotedByHand,
+	whenHarmful,
+	whenAskedToWait,
+	whenPaused,
+	whenWarned,
+	whenNotReady,
+	whenNotBegun,
+	whenSkipped,
+	whenHolding,
+	whenSafe,
+	whenOutOfTime,
+}
+
+// Decide says what the rollout does next.
+func Decide(s Situation) Outcome {
+	for _, r := range rules {
+		if o, ok := r(s); ok {
+			return o
+		}
+	}
+	return waiting(s)
+}
+
+func whenAborted(s Situation) (Outcome, bool) {
+	return Outcome{Rollback, Aborted, "aborted by request"}, s.Asked == AskAbort
+}
+
+func whenPromotedByHand(s Situation) (Outcome, bool) {
+	return Outcome{Promote, PromotedFull, "promoted by request, whatever the gates say"}, s.Asked == AskPromoteFull
+}
+
+// whenHarmful rolls back on the first gate that says Harm.
+func whenHarmful(s Situation) (Outcome, bool) {
+	for _, f := range s.Findings {
+		if f.Verdict == Harm {
+			return Outcome{Rollback, f.Reason, fmt.Sprintf("gate %q: %s", f.Gate.Name, f.Message)}, true
+		}
+	}
+	return Outcome{}, false
+}
+
+func whenAskedToWait(s Situation) (Outcome, bool) {
+	switch {
+	case s.Asked == AskPause:
+		return Outcome{Pause, PausedByRequest, "paused by request; resume or promote to go on"}, true
+	case s.Asked == AskResume && s.Run.Paused != "":
+		return Outcome{Hold, Resumed, "resumed by request"}, true
+	}
+	return Outcome{}, false
+}
+
+// whenPaused keeps the weight until somebody resumes, promotes or aborts. Harm, which comes before, still rolls back.
+func whenPaused(s Situation) (Outcome, bool) {
+	if s.Run.Paused == "" || s.Asked == AskPromote {
+		return Outcome{}, false
+	}
+	return Outcome{Hold, s.Run.Paused, "paused; resume or promote to go on, abort to roll back"}, true
+}
+
+func whenWarned(s Situation) (Outcome, bool) {
+	for _, f := range s.Findings {
+		if f.Reason == PausedByAlert {
+			return Outcome{Pause, PausedByAlert, fmt.Sprintf("gate %q: %s", f.Gate.Name, f.Message)}, true
+		}
+	}
+	return Outcome{}, false
+}
+
+// whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
+// ready endpoint.
+func whenNotReady(s Situation) (Outcome, bool) {
+	return Outcome{Hold, CanaryNotReady, "the canary has no ready endpoint"}, !s.CanaryReady
+}
+
+func whenNotBegun(s Situation) (Outcome, bool) {
+	if s.Run.Step > 0 {
+		return Outcome{}, false
+	}
+	return Outcome{Advance, CanaryReady, fmt.Sprintf("the canary is ready; first step: %d %%", s.Plan.Steps[0].Weight)}, true
+}
+
+func whenSkipped(s Situation) (Outcome, bool) {
+	if s.Asked != AskPromote {
+		return Outcome{}, false
+	}
+	return onward(s, StepSkipped, "step skipped by request"), true
+}
+
+func whenHolding(s Situation) (Outcome, bool) {
+	hold := s.Plan.step(s.Run.Step).Hold
+	left := s.Run.StepStarted.Add(hold).Sub(s.Now)
+	if left <= 0 {
+		return Outcome{}, false
+	}
+	return Outcome{Hold, HoldingStep, fmt.Sprintf("the step is held for at least %s", hold)}, true
+}
+
+// whenSafe goes on when every gate passes.
+func whenSafe(s Situation) (Outcome, bool) {
+	for _, f := range s.Findings {
+		if f.Verdict != Pass {
+			return Outcome{}, false
+		}
+	}
+	return onward(s, StepPassed, "every gate passes"), true
+}
+
+// whenOutOfTime ends the waiting at the cap: never by promoting.
+func whenOutOfTime(s Situation) (Outcome, bool) {
+	if s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) {
+		return Outcome{}, false
+	}
+	for _, f := range s.Findings {
+		if f.Verdict == NoData || f.Verdict == Invalid {
+			return Outcome{Pause, f.Reason, fmt.Sprintf("no verdict after %s: gate %q: %s", s.Plan.Cap, f.Gate.Name, f.Message)}, true
+		}
+	}
+	decision := Pause
+	if s.Plan.RollbackAtCap {
+		decision = Rollback
+	}
+	f := slowest(s.Findings)
+	return Outcome{decision, Inconclusive, fmt.Sprintf("neither harm nor safety after %s: gate %q: %s", s.Plan.Cap, f.Gate.Name, f.Message)}, true
+}
+
+// waiting names the first gate that does not pass, data first.
+func waiting(s Situation) Outcome {
+	for _, f := range s.Findings {
+		if f.Verdict == NoData || f.Verdict == Invalid {
+			return Outcome{Hold, f.Reason, fmt.Sprintf("gate %q: %s", f.Gate.Name, f.Message)}
+		}
+	}
+	f := slowest(s.Findings)
+	return Outcome{Hold, f.Reason, fmt.Sprintf("gate %q: %s", f.Gate.Name, f.Message)}
+}
+
+// slowest returns the finding that is furthest from passing.
+func slowest(findings []Finding) Finding {
+	var worst Finding
+	for _, f := range findings {
+		if f.Verdict == Pass {
+			continue
+		}
+		if worst.Gate.Name == "" || f.LogSafety-f.LogSafetyBound < worst.LogSafety-worst.LogSafetyBound {
+			worst = f
+		}
+	}
+	return worst
+}
+
+// onward advances to the next step, or promotes after the last.
+func onward(s Situation, why Reason, message string) Outcome {
+	if s.Run.Step >= len(s.Plan.Steps) {
+		if why == StepPassed {
+			why = AllPassed
+		}
+		return Outcome{Promote, why, message + "; that was the last step"}
+	}
+	next := s.Plan.Steps[s.Run.Step]
+	return Outcome{Advance, why, fmt.Sprintf("%s; next step: %d %%", message, next.Weight)}
+}
+
+func (p Plan) step(n int) Step { return p.Steps[min(max(n, 1), len(p.Steps))-1] }

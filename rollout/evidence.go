@@ -1,0 +1,351 @@
+package rollout
+
+import (
+	"bytes"
+	"encoding/gob"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/siskin-dev/siskin/rollout/stats"
+)
+
+// Evidence is what a run has learned so far: one trail a gate. It grows by whole blocks only and does not depend on how
+// they were asked for, so two processes that counted the same blocks hold the same evidence, bit for bit.
+type Evidence struct {
+	// Trails are in the order of the plan's gates.
+	Trails []Trail
+}
+
+// Trail is the evidence of one gate. Its size is bounded: it depends on the number of histogram bounds and of buckets,
+// not on the length of the run.
+type Trail struct {
+	Gate string
+	// Terms are the settings of the gate that the evidence was gathered under.
+	Terms string
+	// LastData is the end of the last block in which both variants were counted; CanaryData and StableData of the last
+	// one in which that variant was.
+	LastData, CanaryData, StableData time.Time
+	// Broken is set for good when the data cannot be trusted; it says why.
+	Broken Reason
+
+	// Counts: errors, or exceedances of each latency bound.
+	Bounds []float64
+	SLO    int // index of the bound that the threshold falls on
+	Harm   []*stats.RateRatio
+	Curve  *stats.Curve
+	Safety *stats.RateRatio
+	Below  *stats.RateBelow
+	// Stable and Canary hold the requests and events (at the SLO bound) of this step, for people to see.
+	Stable, Canary stats.Cluster
+
+	// Means: this step's sums by bucket, and the e-values that the harm side had reached when earlier steps ended.
+	StableBuckets, CanaryBuckets map[int]stats.Cluster
+	Blocks                       int
+	Ended                        []float64
+}
+
+// gobTrail orders the maps of a Trail, so that equal evidence has equal bytes.
+type gobTrail struct {
+	Trail          Trail
+	Stable, Canary []BucketSum
+}
+
+// MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
+func (e Evidence) MarshalBinary() ([]byte, error) {
+	out := make([]gobTrail, len(e.Trails))
+	for i, t := range e.Trails {
+		out[i] = gobTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
+		t.StableBuckets, t.CanaryBuckets = nil, nil
+		out[i].Trail = t
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(out); err != nil {
+		return nil, fmt.Errorf("encoding evidence: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// UnmarshalBinary decodes what MarshalBinary wrote.
+func (e *Evidence) UnmarshalBinary(data []byte) error {
+	var in []gobTrail
+	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&in); err != nil {
+		return fmt.Errorf("decoding evidence of %d bytes: %w", len(data), err)
+	}
+	e.Trails = make([]Trail, len(in))
+	for i, t := range in {
+		e.Trails[i] = t.Trail
+		e.Trails[i].StableBuckets = bucketMap(t.Stable)
+		e.Trails[i].CanaryBuckets = bucketMap(t.Canary)
+	}
+	return nil
+}
+
+func sortedBuckets(m map[int]stats.Cluster) []BucketSum {
+	out := make([]BucketSum, 0, len(m))
+	for b, c := range m {
+		out = append(out, BucketSum{Bucket: b, Sum: c.Sum, Count: c.Count})
+	}
+	slices.SortFunc(out, func(a, b BucketSum) int { return a.Bucket - b.Bucket })
+	return out
+}
+
+func bucketMap(sums []BucketSum) map[int]stats.Cluster {
+	m := make(map[int]stats.Cluster, len(sums))
+	for _, s := range sums {
+		m[s.Bucket] = stats.Cluster{Sum: s.Sum, Count: s.Count}
+	}
+	return m
+}
+
+// fit returns the evidence with one trail for each judged gate of the plan, in its order: known gates keep theirs, new
+// ones begin, removed ones go.
+func (e Evidence) fit(p Plan) Evidence {
+	trails := make([]Trail, 0, len(p.Gates))
+	for _, g := range p.Gates {
+		if !g.judged() {
+			continue
+		}
+		i := slices.IndexFunc(e.Trails, func(t Trail) bool { return t.Gate == g.Name })
+		if i >= 0 && e.Trails[i].suits(g) {
+			trails = append(trails, e.Trails[i].clone())
+			continue
+		}
+		trails = append(trails, newTrail(g))
+	}
+	return Evidence{Trails: trails}
+}
+
+// suits says whether a trail was gathered under the same terms as the gate's: evidence against another margin or
+// another threshold is evidence for another question.
+func (t Trail) suits(g Gate) bool { return t.Terms == g.terms() }
+
+func (g Gate) terms() string {
+	return fmt.Sprintf("%s %g %g %s %t %q %q", g.Type, g.Margin, g.Tolerance, g.Threshold, g.HigherIsBetter, g.Sum, g.Count)
+}
+
+func newTrail(g Gate) Trail {
+	t := Trail{Gate: g.Name, Terms: g.terms()}
+	if g.Type == Mean {
+		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
+		return t
+	}
+	t.Curve = stats.NewCurve()
+	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
+	if g.Type == ErrorRate {
+		t.Harm = []*stats.RateRatio{stats.NewHarm()}
+	}
+	return t
+}
+
+// clone returns a trail that shares no memory with t, so that evidence is a value.
+func (t Trail) clone() Trail {
+	t.Bounds, t.Ended = slices.Clone(t.Bounds), slices.Clone(t.Ended)
+	t.Harm = slices.Clone(t.Harm)
+	for i, h := range t.Harm {
+		t.Harm[i] = cloneRatio(h)
+	}
+	t.Safety = cloneRatio(t.Safety)
+	if t.Curve != nil {
+		t.Curve = &stats.Curve{LogLik: slices.Clone(t.Curve.LogLik)}
+	}
+	if t.Below != nil {
+		b := *t.Below
+		b.LogLR = slices.Clone(b.LogLR)
+		t.Below = &b
+	}
+	if t.StableBuckets != nil {
+		t.StableBuckets, t.CanaryBuckets = cloneBuckets(t.StableBuckets), cloneBuckets(t.CanaryBuckets)
+	}
+	return t
+}
+
+func cloneRatio(p *stats.RateRatio) *stats.RateRatio {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	c.LogLR = slices.Clone(p.LogLR)
+	return &c
+}
+
+func cloneBuckets(m map[int]stats.Cluster) map[int]stats.Cluster {
+	out := make(map[int]stats.Cluster, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// nextStep begins a new step: the harm side of counts goes on, because blocks multiply whatever the weight; the safety
+// side starts anew, because a fault that needs load shows only at high weight; a mean starts anew on both sides, and
+// what its harm side reached is kept as one term of a weighted average.
+func (t *Trail) nextStep(g Gate, steps int) {
+	if g.Type == Mean {
+		t.Ended = append(t.Ended, t.meanLogHarm(g))
+		if len(t.Ended) > steps {
+			t.Ended = t.Ended[1:]
+		}
+		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
+		t.Blocks = 0
+		return
+	}
+	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
+	t.Stable, t.Canary = stats.Cluster{}, stats.Cluster{}
+}
+
+// count adds a gate's counts of one block that ended at end.
+func (t *Trail) count(g Gate, c Counts, end time.Time) {
+	if c.Stable.counted(g) {
+		t.StableData = end
+	}
+	if c.Canary.counted(g) {
+		t.CanaryData = end
+	}
+	if c.Stable.counted(g) && c.Canary.counted(g) {
+		t.LastData = end
+	}
+	switch g.Type {
+	case Mean:
+		addBuckets(t.StableBuckets, c.Stable.Buckets)
+		addBuckets(t.CanaryBuckets, c.Canary.Buckets)
+		t.Blocks++
+	case Latency:
+		t.setBounds(g, c.Bounds)
+		t.countEvents(c)
+	case ErrorRate:
+		t.countEvents(c)
+	case Alerts:
+	}
+}
+
+// counted says whether an arm has anything to count for a gate.
+func (a Arm) counted(g Gate) bool {
+	if g.Type == Mean {
+		return slices.ContainsFunc(a.Buckets, func(b BucketSum) bool { return b.Count > 0 })
+	}
+	return a.Requests > 0
+}
+
+func addBuckets(m map[int]stats.Cluster, sums []BucketSum) {
+	for _, s := range sums {
+		c := m[s.Bucket]
+		m[s.Bucket] = stats.Cluster{Sum: c.Sum + s.Sum, Count: c.Count + s.Count}
+	}
+}
+
+// setBounds takes the histogram's bounds from the first block; they may not change within a run, since counts above
+// different bounds cannot be multiplied.
+func (t *Trail) setBounds(g Gate, bounds []float64) {
+	if len(bounds) == 0 || t.Broken != "" {
+		return
+	}
+	if len(t.Bounds) > 0 {
+		if !slices.Equal(t.Bounds, bounds) {
+			t.Broken = BoundsChanged
+		}
+		return
+	}
+	t.Bounds = slices.Clone(bounds)
+	t.SLO = slices.IndexFunc(bounds, func(b float64) bool { return b >= g.Threshold.Seconds()*(1-1e-9) })
+	if t.SLO < 0 {
+		t.Broken = BelowThreshold
+		return
+	}
+	t.Harm = make([]*stats.RateRatio, len(bounds))
+	for i := range t.Harm {
+		t.Harm[i] = stats.NewHarm()
+	}
+}
+
+func (t *Trail) countEvents(c Counts) {
+	if t.Broken != "" || len(t.Harm) == 0 || len(c.Stable.Events) != len(t.Harm) || len(c.Canary.Events) != len(t.Harm) {
+		return
+	}
+	for i, h := range t.Harm {
+		h.Add(c.Canary.Events[i], c.Canary.Requests, c.Stable.Events[i], c.Stable.Requests)
+	}
+	xc, xs := c.Canary.Events[t.SLO], c.Stable.Events[t.SLO]
+	t.Curve.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
+	t.Safety.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
+	t.Below.Add(xc, c.Canary.Requests)
+	t.Canary = stats.Cluster{Sum: t.Canary.Sum + xc, Count: t.Canary.Count + c.Canary.Requests}
+	t.Stable = stats.Cluster{Sum: t.Stable.Sum + xs, Count: t.Stable.Count + c.Stable.Requests}
+}
+
+// logHarm returns the log e-value of the harm side over the whole run, and the index of the bound that says most.
+// For latency half of the weight lies on the threshold's bound, the rest evenly on the others.
+func (t *Trail) logHarm() (logE float64, most int) {
+	if len(t.Harm) == 0 {
+		return 0, 0
+	}
+	rest := make([]float64, 0, len(t.Harm))
+	for i, h := range t.Harm {
+		if h.LogE() > t.Harm[most].LogE() {
+			most = i
+		}
+		if i != t.SLO {
+			rest = append(rest, h.LogE())
+		}
+	}
+	if len(rest) == 0 {
+		return t.Harm[0].LogE(), 0
+	}
+	return stats.LogMean(t.Harm[t.SLO].LogE(), stats.LogMean(rest...)), most
+}
+
+// logSafety returns the log e-value of the safety side at this step: the average of the ratio's (below the margin) and
+// of the canary's own rate (below the tolerance). Its null is that both are reached.
+func (t *Trail) logSafety() float64 { return stats.LogMean(t.Safety.LogE(), t.Below.LogE()) }
+
+// means returns the two ratio means of this step, oriented so that a ratio above 1 is harm.
+func (t *Trail) means(g Gate) (worse, better stats.RatioMean) {
+	canary, stable := stats.MeanOf(clusters(t.CanaryBuckets)), stats.MeanOf(clusters(t.StableBuckets))
+	if g.HigherIsBetter {
+		return stable, canary
+	}
+	return canary, stable
+}
+
+// meanLogHarm returns the log e-value of the harm side of a mean within this step; 0 before the burn-in.
+func (t *Trail) meanLogHarm(g Gate) float64 {
+	if !t.burntIn() {
+		return 0
+	}
+	r, ok := stats.CompareMeans(t.means(g))
+	if !ok {
+		return 0
+	}
+	return r.LogEAbove(0)
+}
+
+// Burn-in of the asymptotic test of means: it holds for large samples only.
+const (
+	minArmBuckets = 5   // in each variant, for a variance to be estimated at all
+	minBuckets    = 100 // in both together, or else
+	minBlocks     = 20
+)
+
+func (t *Trail) burntIn() bool {
+	c, s := len(t.CanaryBuckets), len(t.StableBuckets)
+	return c >= minArmBuckets && s >= minArmBuckets && (c+s >= minBuckets || t.Blocks >= minBlocks)
+}
+
+// clusters returns the sums in the order of the buckets: floating-point sums depend on it.
+func clusters(m map[int]stats.Cluster) []stats.Cluster {
+	out := make([]stats.Cluster, 0, len(m))
+	for b := range Buckets {
+		if c, ok := m[b]; ok {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func rate(c stats.Cluster) float64 {
+	if c.Count == 0 {
+		return math.NaN()
+	}
+	return c.Sum / c.Count
+}
