@@ -5,7 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,9 +27,11 @@ const (
 // settings are the flags.
 type settings struct {
 	sysfs, procfs, cgroupRoot, nodeName string
-	staticWatts, wattsPerCPU            float64
-	interval                            time.Duration
-	targets                             []usage.Target
+	// static is nil if it was not given; both are in microwatts.
+	static   *uint64
+	perCPU   uint64
+	interval time.Duration
+	targets  []usage.Target
 }
 
 func bind(fs *flag.FlagSet) run.Body {
@@ -38,13 +40,29 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.StringVar(&s.procfs, "procfs", "/proc", "where procfs is mounted")
 	fs.StringVar(&s.cgroupRoot, "cgroup-root", "/sys/fs/cgroup", "where cgroups are mounted; empty to read no pods")
 	fs.StringVar(&s.nodeName, "node-name", "", "value of the label node on every metric; empty for no such label")
-	fs.Float64Var(&s.staticWatts, "static-watts", math.NaN(),
-		"power of the idle node; unset, 0 where it is measured and 0.74 W per CPU where it is modelled")
-	fs.Float64Var(&s.wattsPerCPU, "watts-per-cpu", energy.DefaultDynamicPerCPU/1e6,
-		"power of a busy CPU beyond idle, for machines that cannot be measured")
+	fs.Func("static-watts", "power of the idle node (default 0 where it is measured, 0.74 per CPU where it is modelled)",
+		func(text string) (err error) {
+			s.static = new(uint64)
+			*s.static, err = parseWatts(text)
+			return err
+		})
+	s.perCPU = energy.DefaultDynamicPerCPU
+	fs.Func("watts-per-cpu", "power of a busy CPU beyond idle, for machines that cannot be measured (default 2.76)",
+		func(text string) (err error) {
+			s.perCPU, err = parseWatts(text)
+			return err
+		})
 	fs.DurationVar(&s.interval, "interval", 5*time.Second, "time between readings, 100ms to 15s")
 	fs.Func("serving-metrics", "metrics of model servers on this node, as [POD_UID=]URL, separated by commas; may repeat", s.addTargets)
 	return s.run
+}
+
+func parseWatts(text string) (uint64, error) {
+	watts, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parsing watts %q: must be a number", text)
+	}
+	return energy.Microwatts(watts)
 }
 
 func (s *settings) addTargets(list string) error {
@@ -75,15 +93,11 @@ func (s *settings) meter(log *slog.Logger, busy energy.Busy) (energy.Meter, uint
 	if problems := measured.Problems(); problems != nil {
 		log.Warn("Some energy zones were left out", "problems", problems)
 	}
-	if math.IsNaN(s.staticWatts) {
+	if s.static == nil {
 		log.Info("Idle power was not given and all energy counts as dynamic", "flag", "static-watts")
 		return measured, 0, nil
 	}
-	static, err := energy.Microwatts(s.staticWatts)
-	if err != nil {
-		return nil, 0, fmt.Errorf("checking --static-watts: %w", err)
-	}
-	return measured, static, nil
+	return measured, *s.static, nil
 }
 
 func (s *settings) model(log *slog.Logger, busy energy.Busy, why error) (energy.Meter, uint64, error) {
@@ -91,19 +105,13 @@ func (s *settings) model(log *slog.Logger, busy energy.Busy, why error) (energy.
 	if err != nil {
 		return nil, 0, err
 	}
-	static := uint64(energy.DefaultStaticPerCPU) * now.CPUs
-	if !math.IsNaN(s.staticWatts) {
-		if static, err = energy.Microwatts(s.staticWatts); err != nil {
-			return nil, 0, fmt.Errorf("checking --static-watts: %w", err)
-		}
-	}
-	perCPU, err := energy.Microwatts(s.wattsPerCPU)
-	if err != nil {
-		return nil, 0, fmt.Errorf("checking --watts-per-cpu: %w", err)
+	static := energy.DefaultStaticPerCPU * now.CPUs
+	if s.static != nil {
+		static = *s.static
 	}
 	log.Warn("Energy cannot be measured and is modelled", "reason", why,
-		"staticWatts", float64(static)/1e6, "wattsPerCPU", float64(perCPU)/1e6)
-	model, err := energy.NewModel(energy.ModelOptions{Static: static, PerCPU: perCPU, Busy: busy, Now: time.Now})
+		"staticWatts", float64(static)/1e6, "wattsPerCPU", float64(s.perCPU)/1e6)
+	model, err := energy.NewModel(energy.ModelOptions{Static: static, PerCPU: s.perCPU, Busy: busy, Now: time.Now})
 	return model, static, err
 }
 
