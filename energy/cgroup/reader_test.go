@@ -35,15 +35,18 @@ func pod(uid string, cpu, requests uint64) energy.Party {
 	return energy.Party{ID: energy.ID{Instance: uid}, CPU: cpu, Requests: requests}
 }
 
-func TestPods(t *testing.T) {
+// podsCase is a tree of cgroups and what must be read from it.
+type podsCase struct {
+	reason string
+	files  map[string]string
+	want   []energy.Party
+	errs   []string
+}
+
+func podsCases() map[string]podsCase {
 	const uid2 = "fedcba98-7654-3210-fedc-ba9876543210"
 	burstable := "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uidSystemd + ".slice/"
-	cases := map[string]struct {
-		reason string
-		files  map[string]string
-		want   []energy.Party
-		errs   []string
-	}{
+	return map[string]podsCase{
 		"V2": {
 			reason: "a pod is its own directory; containers in it and slices around it are not read again",
 			files: map[string]string{
@@ -95,7 +98,10 @@ func TestPods(t *testing.T) {
 		},
 		"NoPods": {reason: "a node without Kubernetes", files: map[string]string{"cgroup.controllers": "cpu\n"}},
 	}
-	for name, tc := range cases {
+}
+
+func TestPods(t *testing.T) {
+	for name, tc := range podsCases() {
 		t.Run(name, func(t *testing.T) {
 			pods, err := NewPods(plant(t, tc.files))
 			if err != nil {

@@ -51,13 +51,16 @@ func writeZoneFile(t *testing.T, sysfs, name, content string) {
 	}
 }
 
-func TestMeterZones(t *testing.T) {
+// zonesCase is what must be read from a fixture.
+type zonesCase struct {
+	reason   string
+	want     []energy.Zone
+	problems []string
+}
+
+func zonesCases() map[string]zonesCase {
 	const wide, dram = 262143328850, 65712999613
-	cases := map[string]struct {
-		reason   string
-		want     []energy.Zone
-		problems []string
-	}{
+	return map[string]zonesCase{
 		"two-sockets": {
 			reason: "packages and memory count; the core is inside; MMIO and other control types are dropped",
 			want: []energy.Zone{
@@ -97,7 +100,10 @@ func TestMeterZones(t *testing.T) {
 			},
 		},
 	}
-	for name, tc := range cases {
+}
+
+func TestMeterZones(t *testing.T) {
+	for name, tc := range zonesCases() {
 		t.Run(name, func(t *testing.T) {
 			m, err := New(Options{Sysfs: mount(t, name)})
 			if err != nil {
