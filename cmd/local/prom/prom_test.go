@@ -1,10 +1,12 @@
 package prom
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,6 +18,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 )
 
 // t0 is when the tests' scrapes begin: any whole second.
@@ -198,32 +202,67 @@ func TestBadInput(t *testing.T) {
 		kind string
 		want string
 	}{
-		"NoQuery":       {path: "/api/v1/query", code: 400, kind: "bad_data", want: "no expression found"},
-		"Syntax":        {path: "/api/v1/query?query=sum(", code: 400, kind: "bad_data", want: "unclosed left parenthesis"},
-		"Function":      {path: "/api/v1/query?query=nope(up)", code: 400, kind: "bad_data", want: "unknown function"},
-		"Time":          {path: "/api/v1/query?query=up&time=noon", code: 400, kind: "bad_data", want: `invalid parameter \"time\"`},
-		"TimeNaN":       {path: "/api/v1/query?query=up&time=NaN", code: 400, kind: "bad_data", want: "out of range"},
-		"TimeHuge":      {path: "/api/v1/query?query=up&time=1e300", code: 400, kind: "bad_data", want: "out of range"},
-		"Timeout":       {path: "/api/v1/query?query=up&timeout=-1s", code: 400, kind: "bad_data", want: `invalid parameter \"timeout\"`},
-		"Lookback":      {path: "/api/v1/query?query=up&lookback_delta=x", code: 400, kind: "bad_data", want: "lookback_delta"},
-		"Execution":     {path: "/api/v1/query?query=" + url.QueryEscape(`label_replace(vector(1), "a", "$1", "b", "(")`), code: 422, kind: "execution", want: "invalid regular expression"},
-		"NoStart":       {path: "/api/v1/query_range?query=up&end=2&step=1", code: 400, kind: "bad_data", want: `invalid parameter \"start\"`},
-		"EndFirst":      {path: "/api/v1/query_range?query=up&start=2&end=1&step=1", code: 400, kind: "bad_data", want: "end timestamp"},
-		"NoStep":        {path: "/api/v1/query_range?query=up&start=1&end=2", code: 400, kind: "bad_data", want: "step"},
-		"ZeroStep":      {path: "/api/v1/query_range?query=up&start=1&end=2&step=0", code: 400, kind: "bad_data", want: "step"},
-		"ManyPoints":    {path: "/api/v1/query_range?query=up&start=0&end=1e6&step=1", code: 400, kind: "bad_data", want: "11000 points"},
-		"RangeOfRange":  {path: "/api/v1/query_range?query=up[5s]&start=1&end=2&step=1", code: 400, kind: "bad_data", want: "must be Scalar or instant Vector"},
-		"NoMatch":       {path: "/api/v1/series", code: 400, kind: "bad_data", want: "match[]"},
-		"MatchAll":      {path: "/api/v1/series?match[]={a=~%22.*%22}", code: 400, kind: "bad_data", want: "non-empty matcher"},
-		"MatchSyntax":   {path: "/api/v1/labels?match[]=up[", code: 400, kind: "bad_data", want: "match[]"},
-		"Form":          {path: "/api/v1/query?query=%zz", code: 400, kind: "bad_data", want: "form"},
-		"UnknownPath":   {path: "/api/v1/rules", code: 404, kind: "not_found", want: "no such endpoint"},
-		"QueryTimedOut": {path: "/api/v1/query?timeout=1ms&query=" + url.QueryEscape("sum_over_time(vector(1)[100h:1ms])"), code: 503, kind: "timeout", want: "timed out"},
+		"NoQuery":      {path: "/api/v1/query", code: 400, kind: "bad_data", want: "no expression found"},
+		"Syntax":       {path: "/api/v1/query?query=sum(", code: 400, kind: "bad_data", want: "unclosed left parenthesis"},
+		"Function":     {path: "/api/v1/query?query=nope(up)", code: 400, kind: "bad_data", want: "unknown function"},
+		"Time":         {path: "/api/v1/query?query=up&time=noon", code: 400, kind: "bad_data", want: `invalid parameter \"time\"`},
+		"TimeNaN":      {path: "/api/v1/query?query=up&time=NaN", code: 400, kind: "bad_data", want: "out of range"},
+		"TimeHuge":     {path: "/api/v1/query?query=up&time=1e300", code: 400, kind: "bad_data", want: "out of range"},
+		"Timeout":      {path: "/api/v1/query?query=up&timeout=-1s", code: 400, kind: "bad_data", want: `invalid parameter \"timeout\"`},
+		"Lookback":     {path: "/api/v1/query?query=up&lookback_delta=x", code: 400, kind: "bad_data", want: "lookback_delta"},
+		"Execution":    {path: "/api/v1/query?query=" + url.QueryEscape(`label_replace(vector(1), "a", "$1", "b", "(")`), code: 422, kind: "execution", want: "invalid regular expression"},
+		"NoStart":      {path: "/api/v1/query_range?query=up&end=2&step=1", code: 400, kind: "bad_data", want: `invalid parameter \"start\"`},
+		"EndFirst":     {path: "/api/v1/query_range?query=up&start=2&end=1&step=1", code: 400, kind: "bad_data", want: "end timestamp"},
+		"NoStep":       {path: "/api/v1/query_range?query=up&start=1&end=2", code: 400, kind: "bad_data", want: "step"},
+		"ZeroStep":     {path: "/api/v1/query_range?query=up&start=1&end=2&step=0", code: 400, kind: "bad_data", want: "step"},
+		"ManyPoints":   {path: "/api/v1/query_range?query=up&start=0&end=1e6&step=1", code: 400, kind: "bad_data", want: "11000 points"},
+		"RangeOfRange": {path: "/api/v1/query_range?query=up[5s]&start=1&end=2&step=1", code: 400, kind: "bad_data", want: "must be Scalar or instant Vector"},
+		"NoMatch":      {path: "/api/v1/series", code: 400, kind: "bad_data", want: "match[]"},
+		"MatchAll":     {path: "/api/v1/series?match[]={a=~%22.*%22}", code: 400, kind: "bad_data", want: "non-empty matcher"},
+		"MatchSyntax":  {path: "/api/v1/labels?match[]=up[", code: 400, kind: "bad_data", want: "match[]"},
+		"Form":         {path: "/api/v1/query?query=%zz", code: 400, kind: "bad_data", want: "form"},
+		"UnknownPath":  {path: "/api/v1/rules", code: 404, kind: "not_found", want: "no such endpoint"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, body := get(t, s.URL()+tc.path)
 			if code != tc.code || !strings.Contains(body, `"status":"error","errorType":"`+tc.kind+`"`) || !strings.Contains(body, tc.want) {
 				t.Errorf("GET %s: %d %s\nwant %d, type %s, text %s", tc.path, code, body, tc.code, tc.kind, tc.want)
+			}
+		})
+	}
+}
+
+// stuck is a database that answers when the query's context has ended.
+type stuck struct{ noop }
+
+// noop is storage's querier of nothing, under a name that leaves the method Querier free.
+type noop = storage.LabelQuerier
+
+func (s stuck) Querier(int64, int64) (storage.Querier, error) { return s, nil }
+
+func (s stuck) Select(ctx context.Context, _ bool, _ *storage.SelectHints, _ ...*labels.Matcher) storage.SeriesSet {
+	<-ctx.Done()
+	return storage.ErrSeriesSet(ctx.Err())
+}
+
+func TestQueryEndsInTime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		server time.Duration
+		query  string
+		want   string
+	}{
+		"Request": {reason: "the request's timeout holds", server: time.Hour, query: "query=up&timeout=1ms", want: `"errorType":"timeout"`},
+		"Server":  {reason: "the server's timeout holds", server: time.Millisecond, query: "query=up", want: `"errorType":"timeout"`},
+		"Longer":  {reason: "a request cannot ask for more", server: time.Millisecond, query: "query=up&timeout=1h", want: `"errorType":"timeout"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI(nil, Options{QueryTimeout: tc.server, Interval: time.Second})
+			a.db = stuck{storage.NoopQuerier()}
+			w := httptest.NewRecorder()
+			a.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/query?"+tc.query, nil))
+			if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), tc.want) {
+				t.Errorf("%s: %d %s, want 503 and %s", tc.reason, w.Code, w.Body, tc.want)
 			}
 		})
 	}
