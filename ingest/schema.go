@@ -25,6 +25,7 @@ type Schema struct {
 	signals []Signal
 	byPath  map[string]int
 	byName  map[string]int
+	quoted  []string // "path": as JSON
 }
 
 // NewSchema refuses signals without a path, with an empty range, or with a name that another one has.
@@ -44,6 +45,7 @@ func NewSchema(signals []Signal) (*Schema, error) {
 			return nil, fmt.Errorf("reading signal %d: column %q is there twice", i, sig.Column)
 		}
 		s.byName[sig.Column] = i
+		s.quoted = append(s.quoted, strconv.Quote(sig.Path)+":")
 	}
 	return s, nil
 }
@@ -83,8 +85,7 @@ func (s *Schema) AppendJSON(dst []byte, values []float64) []byte {
 		if sep {
 			dst = append(dst, ',')
 		}
-		dst = strconv.AppendQuote(dst, s.signals[i].Path)
-		dst = append(dst, ':')
+		dst = append(dst, s.quoted[i]...)
 		dst = strconv.AppendFloat(dst, v, 'f', -1, 64)
 		sep = true
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/siskin-dev/siskin/ingest"
 )
@@ -57,7 +58,7 @@ func (l *Log) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-l.queue:
-			group := l.gather(e)
+			group := l.gather(ctx, e)
 			if err := l.commit(context.WithoutCancel(ctx), group); err != nil {
 				// Whoever waits now would wait for the same failure: tell them at once.
 				fail(append(group, l.drain()...), unavailable(err))
@@ -66,15 +67,19 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
-// gather takes what waits, up to a group.
-func (l *Log) gather(first *entry) []*entry {
+// gather takes what comes within Linger of the first one, up to a group. At the end it takes what waits.
+func (l *Log) gather(ctx context.Context, first *entry) []*entry {
 	group := []*entry{first}
+	timer := time.NewTimer(l.options.Linger)
+	defer timer.Stop()
 	for records := len(first.batch.Records); records < l.options.GroupRecords; {
 		select {
 		case e := <-l.queue:
 			group = append(group, e)
 			records += len(e.batch.Records)
-		default:
+		case <-timer.C:
+			return group
+		case <-ctx.Done():
 			return group
 		}
 	}
