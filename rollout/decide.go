@@ -113,10 +113,16 @@ func whenWarned(s Situation) (Outcome, bool) {
 }
 
 // whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
-// ready endpoint.
+// ready endpoint. At the cap it asks for somebody.
 func whenNotReady(s Situation) (Outcome, bool) {
+	if s.overdue() {
+		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("the canary had no ready endpoint after %s", s.Plan.Cap)}, !s.CanaryReady
+	}
 	return Outcome{Hold, CanaryNotReady, "the canary has no ready endpoint"}, !s.CanaryReady
 }
+
+// overdue says whether the step has waited as long as it may.
+func (s Situation) overdue() bool { return !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) }
 
 func whenNotBegun(s Situation) (Outcome, bool) {
 	if s.Run.Step > 0 {
@@ -153,7 +159,7 @@ func whenSafe(s Situation) (Outcome, bool) {
 
 // whenOutOfTime ends the waiting at the cap: never by promoting.
 func whenOutOfTime(s Situation) (Outcome, bool) {
-	if s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) {
+	if !s.overdue() {
 		return Outcome{}, false
 	}
 	for _, f := range s.Findings {

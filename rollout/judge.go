@@ -30,10 +30,11 @@ func Judge(p Plan, r Run, alerts []Alert, now time.Time) []Finding {
 
 // HarmLog returns the log of the weighted average of the harm sides' e-values and the bound at which it rolls back.
 // The average is an e-process however the gates depend on each other, so FalseAlarm holds over all of them together.
+// A gate whose data cannot be trusted keeps its share of the weight and says nothing.
 func HarmLog(p Plan, findings []Finding) (logE, bound float64) {
 	var logs []float64
 	for _, f := range findings {
-		if f.Gate.judged() && f.Verdict != Invalid {
+		if f.Gate.judged() {
 			logs = append(logs, f.LogHarm)
 		}
 	}
@@ -115,7 +116,7 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 	f.LogHarmBound = math.Log(float64(p.judgedGates()) / p.FalseAlarm)
 	f.LogSafetyBound = math.Log(1 / p.missPerStep())
 	if t.Broken != "" {
-		f.Verdict, f.Reason = Invalid, t.Broken
+		f.Verdict, f.Reason, f.LogHarm = Invalid, t.Broken, math.Inf(-1)
 		f.Message = brokenMessage(g, t)
 		return f
 	}
@@ -126,6 +127,10 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 	}
 	if reason, message := t.missing(p, r, now); reason != "" {
 		f.Verdict, f.Reason, f.Message = NoData, reason, message
+		return f
+	}
+	if t.LastData.IsZero() {
+		f.Verdict, f.Reason, f.Message = Wait, CollectingEvidence, "no block has been counted yet"
 		return f
 	}
 	if f.Verdict == "" {
@@ -153,9 +158,6 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 	fresh := func(last time.Time) bool { return last.After(since) }
 	switch {
 	case fresh(t.LastData) || now.Before(due):
-		if t.LastData.IsZero() {
-			return CollectingEvidence, "no block has been counted yet"
-		}
 		return "", ""
 	case fresh(t.StableData):
 		return NoCanary, fmt.Sprintf("nothing was counted for the canary in the last %s", patience)

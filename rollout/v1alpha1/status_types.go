@@ -99,9 +99,9 @@ type RunStatus struct {
 	// lastBlock is the end of the last block that was counted. No block that ends at or before it is counted again.
 	// +optional
 	LastBlock *metav1.MicroTime `json:"lastBlock,omitempty"`
-	// blocks is the number of blocks counted at this step.
+	// waitingSince is when the clock of analysis.cap began: at the step's start, or when the run was resumed.
 	// +optional
-	Blocks int64 `json:"blocks"`
+	WaitingSince *metav1.MicroTime `json:"waitingSince,omitempty"`
 	// paused says why the run waits for somebody. Empty when it does not.
 	// +optional
 	Paused string `json:"paused,omitempty"`
@@ -122,12 +122,14 @@ const (
 
 // LastRunStatus is how a run ended.
 type LastRunStatus struct {
-	ID      string           `json:"id"`
-	Version string           `json:"version"`
-	Outcome string           `json:"outcome"`
-	Reason  string           `json:"reason"`
-	Message string           `json:"message,omitempty"`
-	EndedAt metav1.MicroTime `json:"endedAt"`
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	// previous is the version that was stable during the run.
+	Previous string           `json:"previous,omitempty"`
+	Outcome  string           `json:"outcome"`
+	Reason   string           `json:"reason"`
+	Message  string           `json:"message,omitempty"`
+	EndedAt  metav1.MicroTime `json:"endedAt"`
 }
 
 // GateStatus is what one gate made of the evidence. Numbers are decimals in strings, because the API has no floats.

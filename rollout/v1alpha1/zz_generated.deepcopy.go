@@ -394,6 +394,10 @@ func (in *RunStatus) DeepCopyInto(out *RunStatus) {
 		in, out := &in.LastBlock, &out.LastBlock
 		*out = (*in).DeepCopy()
 	}
+	if in.WaitingSince != nil {
+		in, out := &in.WaitingSince, &out.WaitingSince
+		*out = (*in).DeepCopy()
+	}
 	if in.PausedAt != nil {
 		in, out := &in.PausedAt, &out.PausedAt
 		*out = (*in).DeepCopy()

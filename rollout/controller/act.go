@@ -1,0 +1,213 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// act writes what was decided. A weight that grows is written to the status first: if this process dies in between, the
+// next one finds the step in the status and writes the route. A weight that falls is written to the mesh first, and
+// to the route alone: nothing else may fail before it.
+func (r *Reconciler) act(ctx context.Context, p *pass) error {
+	if p.ro.Status.StableVersion == "" {
+		return r.store(ctx, p)
+	}
+	objects, err := r.render(ctx, p)
+	if err != nil {
+		return r.stall(ctx, p.ro, reasonInvalidSpec, err)
+	}
+	if p.urgent {
+		if _, err := r.put(ctx, p, objects.Route); err != nil {
+			return err
+		}
+		r.Metrics.routed(p.ro, r.Now().Sub(p.now))
+	}
+	if err := r.store(ctx, p); err != nil {
+		return err
+	}
+	return r.express(ctx, p, objects)
+}
+
+// render returns the objects for the status to write. Versions that a route may still lead to stay reachable: those in
+// the live subsets while the route is about to change, and those of the last run for a grace period after it ended,
+// since proxies learn of the route's change later than the API server.
+func (r *Reconciler) render(ctx context.Context, p *pass) (Objects, error) {
+	t := p.traffic()
+	objects, err := r.Router.Render(t, nil)
+	if err != nil {
+		return Objects{}, fmt.Errorf("rendering the routes of %q: %w", p.ro.Name, err)
+	}
+	var leaving []string
+	if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(r.Grace)) {
+		leaving = append(leaving, last.Version, last.Previous)
+	}
+	if same, _ := r.same(ctx, objects.Route); !same {
+		if live, err := r.read(ctx, objects.Subsets); err == nil {
+			leaving = append(leaving, r.Router.Versions(live, t.VersionLabel)...)
+		}
+	}
+	return r.Router.Render(t, leaving)
+}
+
+// express makes the mesh show the status: what must be reachable first, then the route, then the rest.
+func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
+	if _, err := r.put(ctx, p, o.Subsets); err != nil {
+		return err
+	}
+	changed, err := r.put(ctx, p, o.Route)
+	if err != nil {
+		return err
+	}
+	if changed {
+		r.noteRoute(p)
+	}
+	if err := r.limit(ctx, p, o); err != nil {
+		return err
+	}
+	if r.Rules {
+		_, err = r.put(ctx, p, rulesFor(p.ro))
+	}
+	return err
+}
+
+// noteRoute tells a repair of a foreign edit from a step of our own.
+func (r *Reconciler) noteRoute(p *pass) {
+	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
+		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation {
+		r.Metrics.repaired(p.ro)
+		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the VirtualService did not show weight %d; wrote it again", p.ro.Status.Weight))
+		return
+	}
+	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
+}
+
+func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
+	if o.Limit != nil {
+		_, err := r.put(ctx, p, o.Limit)
+		return err
+	}
+	live, err := r.read(ctx, o.LimitKey)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil && ours(p.ro, live) {
+		err = r.Client.Delete(ctx, live)
+	}
+	return client.IgnoreNotFound(err)
+}
+
+// foreignError says that an object which Siskin would have to write belongs to somebody else.
+type foreignError struct{ kind, name string }
+
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("%s %q exists and is not Siskin's: rename the rollout or delete the object", e.kind, e.name)
+}
+
+// put makes an object of ours what it should be, and says whether it was not. Server-side apply sets whole objects; what
+// somebody else added to one of ours is then removed by an update.
+func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstructured) (bool, error) {
+	own(p.ro, want)
+	live, err := r.read(ctx, want)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, fmt.Errorf("reading %s %q: %w", want.GetKind(), want.GetName(), err)
+	}
+	if err == nil {
+		if !ours(p.ro, live) {
+			return false, &foreignError{want.GetKind(), want.GetName()}
+		}
+		if sameSpec(live, want) && live.GetLabels()[v1alpha1.LabelRollout] == p.ro.Name {
+			return false, nil
+		}
+	}
+	applied := want.DeepCopy()
+	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership); err != nil {
+		return false, fmt.Errorf("applying %s %q: %w", want.GetKind(), want.GetName(), err)
+	}
+	if sameSpec(applied, want) {
+		return true, nil
+	}
+	applied.Object["spec"] = want.Object["spec"]
+	if err := r.Client.Update(ctx, applied, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return false, fmt.Errorf("removing foreign fields of %s %q: %w", want.GetKind(), want.GetName(), err)
+	}
+	return true, nil
+}
+
+// read returns the live object of the same kind and name.
+func (r *Reconciler) read(ctx context.Context, like *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	live := &unstructured.Unstructured{}
+	live.SetGroupVersionKind(like.GroupVersionKind())
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(like), live)
+	return live, err
+}
+
+// same says whether the live object shows what is wanted.
+func (r *Reconciler) same(ctx context.Context, want *unstructured.Unstructured) (bool, error) {
+	live, err := r.read(ctx, want)
+	if err != nil {
+		return false, err
+	}
+	return sameSpec(live, want), nil
+}
+
+// sameSpec compares specs as JSON: numbers of one value may have several Go types.
+func sameSpec(a, b *unstructured.Unstructured) bool {
+	return reflect.DeepEqual(plain(a.Object["spec"]), plain(b.Object["spec"]))
+}
+
+func plain(v any) any {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return v
+	}
+	var out any
+	if json.Unmarshal(raw, &out) != nil {
+		return v
+	}
+	return out
+}
+
+// ours says whether an object was written for this rollout.
+func ours(ro *v1alpha1.Rollout, live *unstructured.Unstructured) bool {
+	if live.GetLabels()[v1alpha1.LabelRollout] == ro.Name || metav1.IsControlledBy(live, ro) {
+		return true
+	}
+	for _, m := range live.GetManagedFields() {
+		if m.Manager == v1alpha1.FieldManager && m.Operation == metav1.ManagedFieldsOperationApply {
+			return true
+		}
+	}
+	return false
+}
+
+// own makes the rollout the object's controller, so that it goes when the rollout goes.
+func own(ro *v1alpha1.Rollout, o *unstructured.Unstructured) {
+	yes := true
+	o.SetOwnerReferences([]metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "Rollout", Name: ro.Name, UID: ro.UID,
+		Controller: &yes, BlockOwnerDeletion: &yes,
+	}})
+}
+
+// store writes the status if it changed. It fails on a conflict, so a pass that read an old rollout changes nothing.
+func (r *Reconciler) store(ctx context.Context, p *pass) error {
+	if equality.Semantic.DeepEqual(p.was.Status, p.ro.Status) {
+		r.Metrics.observe(p)
+		return nil
+	}
+	if err := r.Client.Status().Update(ctx, p.ro); err != nil {
+		return fmt.Errorf("writing the status of rollout %q: %w", p.ro.Name, err)
+	}
+	r.tell(p)
+	return nil
+}

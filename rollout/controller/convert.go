@@ -1,0 +1,176 @@
+package controller
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// Defaults of gates.
+const (
+	defaultMargin    = 1.5
+	defaultTolerance = 0.01
+)
+
+// planOf reads the spec in the terms of the rollout package. The API server has refused most mistakes before; what it
+// cannot see is an error here that names the field.
+func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
+	a := ro.Spec.Analysis
+	p := rollout.Plan{
+		Interval: orDefault(a.Interval.Duration, 15*time.Second), WarmUp: a.WarmUp.Duration,
+		Cap: orDefault(a.Cap.Duration, 2*time.Hour), RollbackAtCap: a.OnInconclusive == "Rollback",
+	}
+	var err error
+	if p.FalseAlarm, err = decimal("analysis.falseAlarm", a.FalseAlarm, 0.01); err != nil {
+		return p, err
+	}
+	if p.Miss, err = decimal("analysis.miss", a.Miss, 0.05); err != nil {
+		return p, err
+	}
+	for _, s := range ro.Spec.Steps {
+		p.Steps = append(p.Steps, rollout.Step{Weight: int(s.Weight), Hold: s.Hold.Duration})
+	}
+	if len(p.Steps) == 0 {
+		return p, fmt.Errorf("reading spec.steps: must have at least one step")
+	}
+	for _, g := range ro.Spec.Gates {
+		gate, err := gateOf(ro, g)
+		if err != nil {
+			return p, err
+		}
+		p.Gates = append(p.Gates, gate)
+	}
+	return p, nil
+}
+
+func gateOf(ro *v1alpha1.Rollout, s v1alpha1.GateSpec) (rollout.Gate, error) {
+	g := rollout.Gate{Name: s.Name, Type: rollout.GateType(s.Type), HigherIsBetter: s.Direction == "Higher"}
+	var err error
+	if g.Margin, err = decimal("gates["+s.Name+"].margin", s.Margin, defaultMargin); err != nil {
+		return g, err
+	}
+	if g.Tolerance, err = decimal("gates["+s.Name+"].tolerance", s.Tolerance, defaultTolerance); err != nil {
+		return g, err
+	}
+	if s.Threshold != nil {
+		g.Threshold = s.Threshold.Duration
+	}
+	if s.Query != nil {
+		g.Sum, g.Count = s.Query.Sum, s.Query.Count
+		g.VersionLabel, g.BucketLabel = orElse(s.Query.VersionLabel, "version"), orElse(s.Query.BucketLabel, "bucket")
+	}
+	if g.Type == rollout.Alerts {
+		g.Matchers = matchersOf(ro, s)
+	}
+	return g, nil
+}
+
+// matchersOf returns the labels that an alert must have to count for a gate.
+func matchersOf(ro *v1alpha1.Rollout, s v1alpha1.GateSpec) map[string]string {
+	if len(s.Matchers) == 0 {
+		return map[string]string{"rollout": ro.Name, "namespace": ro.Namespace}
+	}
+	m := make(map[string]string, len(s.Matchers))
+	for _, l := range s.Matchers {
+		m[l.Name] = l.Value
+	}
+	return m
+}
+
+func decimal(field, text string, otherwise float64) (float64, error) {
+	if text == "" {
+		return otherwise, nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading spec.%s: %q must be a decimal number", field, text)
+	}
+	return v, nil
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// trafficOf returns the parts of the traffic that the spec alone decides.
+func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
+	s := ro.Spec.Service
+	t := mesh.Traffic{
+		Rollout:      ro.Name,
+		Service:      mesh.Service{Namespace: ro.Namespace, Name: s.Name, Port: int(s.Port), Hosts: s.Hosts, Gateways: s.Gateways},
+		VersionLabel: versionLabel(ro),
+	}
+	if a := ro.Spec.Assignment; a != nil {
+		if a.Header != nil {
+			t.BucketHeader = orElse(a.Header.Name, mesh.BucketHeader)
+		}
+		if a.Cookie != nil {
+			t.Cookie = &mesh.Cookie{Name: a.Cookie.Name, MaxAgeSeconds: int(orDefault(a.Cookie.MaxAge.Duration, 24*time.Hour).Seconds())}
+		}
+	}
+	if l := ro.Spec.RateLimit; l != nil {
+		t.RateLimit = &mesh.RateLimit{RequestsPerSecond: int(l.RequestsPerSecond), Burst: int(l.Burst), OnlyCanary: l.Scope != "All"}
+	}
+	return t
+}
+
+// runOf reads the run that is going on from the status; nil when there is none.
+func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
+	s := ro.Status.Run
+	if s == nil {
+		return nil, nil //nolint:nilnil // no run is an answer, not an error
+	}
+	r := &rollout.Run{
+		ID: s.ID, Step: int(ro.Status.Step), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
+		StepStarted: timeOf(s.StepStartedAt), Waiting: timeOf(s.WaitingSince), LastBlock: timeOf(s.LastBlock), PausedAt: timeOf(s.PausedAt),
+	}
+	if len(s.Evidence) > 0 {
+		if err := r.Evidence.UnmarshalBinary(s.Evidence); err != nil {
+			return nil, fmt.Errorf("reading status.run.evidence: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// runStatus writes a run for the status. Evidence is plain numbers, which always encode.
+func runStatus(r rollout.Run) *v1alpha1.RunStatus {
+	evidence, err := r.Evidence.MarshalBinary()
+	if err != nil {
+		evidence = nil
+	}
+	return &v1alpha1.RunStatus{
+		ID: r.ID, StartedAt: metav1.NewMicroTime(r.Started), Paused: string(r.Paused), Evidence: evidence,
+		StepStartedAt: microTime(r.StepStarted), WaitingSince: microTime(r.Waiting), LastBlock: microTime(r.LastBlock), PausedAt: microTime(r.PausedAt),
+	}
+}
+
+func timeOf(t *metav1.MicroTime) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.Time.UTC()
+}
+
+func microTime(t time.Time) *metav1.MicroTime {
+	if t.IsZero() {
+		return nil
+	}
+	m := metav1.NewMicroTime(t)
+	return &m
+}
+
+// runID names a run: the version, and enough of the rollout's identity and of the time to tell it from every other.
+func runID(ro *v1alpha1.Rollout, now time.Time) string {
+	uid := strings.ReplaceAll(string(ro.UID), "-", "")
+	return fmt.Sprintf("%s-%.6s-%s", ro.Spec.Version, uid, strconv.FormatInt(now.UnixMicro(), 36))
+}

@@ -1,0 +1,17 @@
+// Package controller is the shell around the loop of package rollout: it observes through a source of evidence, judges
+// and decides with pure functions, and acts on the mesh and on the Rollout's status.
+//
+// A Rollout's status is the only state. What is to be counted once and the block it was counted from are written in one
+// update, so a process that dies at any instruction leaves a status from which the next one comes to the same verdict.
+// Weights grow by writing the status first and the mesh second; they fall the other way round, so that nothing but
+// one write to the mesh stands between a decision to roll back and its effect.
+//
+// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts,verbs=get;list;watch
+// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=networking.istio.io,resources=virtualservices;destinationrules;envoyfilters,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=prometheusrules,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch
+// +kubebuilder:rbac:groups=serving.kserve.io,resources=inferenceservices,verbs=get;list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+package controller

@@ -1,0 +1,111 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// observe counts the blocks that have become complete since the last pass. When the source of evidence cannot tell,
+// nothing is counted: the evidence stays what it was, and the gates say NoData once it is stale.
+func (r *Reconciler) observe(ctx context.Context, p *pass) {
+	to := rollout.GridFloor(p.now.Add(-r.Lag), p.plan.Interval)
+	if !to.After(p.run.LastBlock) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	blocks, err := r.Evidence.Blocks(ctx, rollout.Question{
+		Service: rollout.Service{Namespace: p.ro.Namespace, Name: p.ro.Spec.Service.Name},
+		Gates:   p.plan.Gates,
+		Stable:  p.ro.Status.StableVersion, Canary: p.ro.Status.CanaryVersion,
+		From: p.run.LastBlock, To: to, Interval: p.plan.Interval,
+	})
+	if err != nil {
+		r.Log.Warn("Could not read evidence", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
+		r.Metrics.unanswered(p.ro)
+		return
+	}
+	run := p.run.Count(p.plan, blocks)
+	p.run = &run
+}
+
+// lookAtWorkloads finds out whether the versions that the pass may send traffic to can answer.
+func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
+	switch {
+	case p.ro.Status.StableVersion == "":
+		p.stableReady = r.ready(ctx, p.ro, p.ro.Spec.Version)
+	case p.run != nil:
+		p.canaryReady = r.ready(ctx, p.ro, p.ro.Status.CanaryVersion)
+	}
+}
+
+// ready says whether a version has an endpoint that is ready, by the objects that run it.
+func (r *Reconciler) ready(ctx context.Context, ro *v1alpha1.Rollout, version string) bool {
+	kind, ok := workloadKinds[ro.Spec.Workload.Kind]
+	if !ok {
+		kind = workloadKinds["Deployment"]
+	}
+	var list unstructured.UnstructuredList
+	list.SetGroupVersionKind(kind.gvk)
+	err := r.Live.List(ctx, &list, client.InNamespace(ro.Namespace), client.MatchingLabels{
+		"app": ro.Spec.Service.Name, versionLabel(ro): version,
+	})
+	if err != nil {
+		r.Log.Warn("Could not list workloads", "kind", kind.gvk.Kind, "namespace", ro.Namespace, "error", err)
+		return false
+	}
+	for _, o := range list.Items {
+		if kind.ready(o.Object) {
+			return true
+		}
+	}
+	return false
+}
+
+var workloadKinds = map[string]struct {
+	gvk   schema.GroupVersionKind
+	ready func(object map[string]any) bool
+}{
+	"Deployment": {
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DeploymentList"},
+		func(o map[string]any) bool {
+			n, _, _ := unstructured.NestedInt64(o, "status", "availableReplicas")
+			return n > 0
+		},
+	},
+	"InferenceService": {
+		schema.GroupVersionKind{Group: "serving.kserve.io", Version: "v1beta1", Kind: "InferenceServiceList"},
+		func(o map[string]any) bool {
+			all, _, _ := unstructured.NestedSlice(o, "status", "conditions")
+			for _, c := range all {
+				if m, ok := c.(map[string]any); ok && m["type"] == "Ready" {
+					return fmt.Sprint(m["status"]) == "True"
+				}
+			}
+			return false
+		},
+	},
+}
+
+func versionLabel(ro *v1alpha1.Rollout) string {
+	if ro.Spec.Workload.VersionLabel == "" {
+		return "version"
+	}
+	return ro.Spec.Workload.VersionLabel
+}
+
+// alertsOf returns the alerts in the status in the terms of the rollout package.
+func alertsOf(ro *v1alpha1.Rollout) []rollout.Alert {
+	alerts := make([]rollout.Alert, 0, len(ro.Status.Alerts))
+	for _, a := range ro.Status.Alerts {
+		alerts = append(alerts, rollout.Alert{Name: a.Name, Severity: a.Severity, Summary: a.Summary, Labels: a.Labels})
+	}
+	return alerts
+}

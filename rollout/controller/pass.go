@@ -1,0 +1,239 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// pass is one turn of the loop for one rollout: what was read, and what is to be written.
+type pass struct {
+	was, ro *v1alpha1.Rollout // as read, and with the status to write
+	plan    rollout.Plan
+	now     time.Time
+
+	run      *rollout.Run // the run that is going on, if any
+	findings []rollout.Finding
+	asked    *v1alpha1.Request
+	outcome  rollout.Outcome
+
+	stableReady, canaryReady bool
+	// urgent says that the mesh is written before the status, because traffic leaves the canary.
+	urgent bool
+}
+
+// begin reads the spec and the status into the terms of the rollout package.
+func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
+	plan, err := planOf(ro)
+	if err != nil {
+		return nil, err
+	}
+	run, err := runOf(ro)
+	if err != nil {
+		return nil, err
+	}
+	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, run: run, now: r.Now().UTC()}
+	for i := range p.ro.Status.Requests {
+		if p.ro.Status.Requests[i].HandledAt == nil {
+			p.asked = &p.ro.Status.Requests[i]
+			break
+		}
+	}
+	return p, nil
+}
+
+// judging says whether evidence matters in this pass. It does not when the run ends by the spec or by request: then
+// nothing, not even the source of evidence, may stand in the way.
+func (p *pass) judging() bool {
+	return p.run != nil && p.ro.Spec.Version == p.ro.Status.CanaryVersion && p.action() != rollout.AskAbort
+}
+
+func (p *pass) action() rollout.Action {
+	if p.asked == nil {
+		return ""
+	}
+	return rollout.Action(p.asked.Action)
+}
+
+func (p *pass) judge() {
+	p.findings = rollout.Judge(p.plan, *p.run, alertsOf(p.ro), p.now)
+	p.ro.Status.Gates = gateStatuses(p.findings)
+}
+
+// decide chooses what to do and writes it into the status that act will store.
+func (p *pass) decide() {
+	st := &p.ro.Status
+	switch {
+	case st.StableVersion == "":
+		p.adopt()
+	case p.run == nil:
+		p.rest()
+	case p.ro.Spec.Version == st.StableVersion:
+		p.outcome = rollout.Outcome{Decision: rollout.Rollback, Reason: rollout.VersionSetBack, Message: fmt.Sprintf("spec.version was set back to %q", st.StableVersion)}
+		p.end(v1alpha1.OutcomeRolledBack)
+		st.RejectedVersion = ""
+	case p.ro.Spec.Version != st.CanaryVersion:
+		p.outcome = rollout.Outcome{Decision: rollout.Rollback, Reason: rollout.Superseded, Message: fmt.Sprintf("spec.version was changed to %q while %q was on trial", p.ro.Spec.Version, st.CanaryVersion)}
+		p.end(v1alpha1.OutcomeSuperseded)
+	default:
+		p.step()
+	}
+	p.answer()
+	p.describe()
+}
+
+// adopt takes the wanted version for stable when the rollout is new, once it can answer.
+func (p *pass) adopt() {
+	p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonStableNotReady, Message: fmt.Sprintf("version %q has no ready endpoint yet", p.ro.Spec.Version)}
+	if p.stableReady {
+		p.ro.Status.StableVersion = p.ro.Spec.Version
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonAdopted, Message: fmt.Sprintf("version %q is stable", p.ro.Spec.Version)}
+	}
+}
+
+// rest keeps all traffic on the stable version, and starts a run when another version is wanted.
+func (p *pass) rest() {
+	st := &p.ro.Status
+	wanted := p.ro.Spec.Version
+	retry := p.action() == rollout.AskRetry
+	switch {
+	case wanted == st.StableVersion:
+		st.RejectedVersion = ""
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonStable, Message: fmt.Sprintf("all units see %q", wanted)}
+	case wanted == st.RejectedVersion && !retry:
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonRejected, Message: fmt.Sprintf("%q was rolled back; change spec.version or retry", wanted)}
+	default:
+		run := rollout.Begin(runID(p.ro, p.now), p.plan, p.now)
+		p.run = &run
+		st.RejectedVersion, st.CanaryVersion, st.Gates = "", wanted, nil
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonRunStarted, Message: fmt.Sprintf("trying %q against %q", wanted, st.StableVersion)}
+		p.keepRun()
+	}
+}
+
+// step lets the rules decide about the run that is going on.
+func (p *pass) step() {
+	p.outcome = rollout.Decide(rollout.Situation{
+		Plan: p.plan, Run: *p.run, Findings: p.findings, Asked: p.action(), CanaryReady: p.canaryReady, Now: p.now,
+	})
+	switch p.outcome.Decision {
+	case rollout.Promote:
+		p.end(v1alpha1.OutcomePromoted)
+	case rollout.Rollback:
+		p.end(v1alpha1.OutcomeRolledBack)
+	case rollout.Hold, rollout.Advance, rollout.Pause:
+		next := p.run.After(p.plan, p.outcome, p.now)
+		p.run = &next
+		p.keepRun()
+	}
+}
+
+// keepRun writes the run into the status.
+func (p *pass) keepRun() {
+	st := &p.ro.Status
+	st.Run = runStatus(*p.run)
+	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
+	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
+}
+
+// end closes the run: after Promoted the canary is stable, after anything else the stable version has all the traffic.
+func (p *pass) end(outcome string) {
+	st := &p.ro.Status
+	st.LastRun = &v1alpha1.LastRunStatus{
+		ID: p.run.ID, Version: st.CanaryVersion, Previous: st.StableVersion, Outcome: outcome,
+		Reason: string(p.outcome.Reason), Message: p.outcome.Message, EndedAt: metav1.NewMicroTime(p.now),
+	}
+	if outcome == v1alpha1.OutcomePromoted {
+		st.StableVersion = st.CanaryVersion
+	} else {
+		p.urgent = true
+	}
+	if outcome == v1alpha1.OutcomeRolledBack {
+		st.RejectedVersion = st.CanaryVersion
+	}
+	st.CanaryVersion, st.Run, st.Weight, st.Step, st.Allocation = "", nil, 0, 0, ""
+	p.run = nil
+}
+
+// answer marks the request that this pass took up as handled, with what came of it.
+func (p *pass) answer() {
+	if p.asked == nil {
+		return
+	}
+	at := metav1.NewMicroTime(p.now)
+	p.asked.HandledAt = &at
+	p.asked.Outcome = "Done"
+	done := []rollout.Reason{
+		rollout.Aborted, rollout.PromotedFull, rollout.PausedByRequest, rollout.Resumed, rollout.StepSkipped,
+	}
+	if p.asked.Action == v1alpha1.ActionRetry {
+		done = []rollout.Reason{reasonRunStarted}
+	}
+	if !slices.Contains(done, p.outcome.Reason) {
+		p.asked.Outcome = "Nothing done: " + p.outcome.Message
+	}
+	p.ro.Status.Requests = lastRequests(p.ro.Status.Requests)
+}
+
+// lastRequests drops the oldest handled requests beyond ten.
+func lastRequests(all []v1alpha1.Request) []v1alpha1.Request {
+	const keep = 10
+	handled := 0
+	for _, q := range all {
+		if q.HandledAt != nil {
+			handled++
+		}
+	}
+	return slices.DeleteFunc(all, func(q v1alpha1.Request) bool {
+		if q.HandledAt == nil || handled <= keep {
+			return false
+		}
+		handled--
+		return true
+	})
+}
+
+// traffic is what the mesh must show for the status to write.
+func (p *pass) traffic() mesh.Traffic {
+	st := p.ro.Status
+	stable := st.StableVersion
+	var canary []int
+	if st.Run != nil {
+		canary = rollout.Allocate(st.Run.ID, int(st.Weight))
+	}
+	t := trafficOf(p.ro)
+	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: stable, Buckets: rollout.Others(canary)}}
+	if st.CanaryVersion != "" {
+		t.Shares = append(t.Shares, mesh.Share{Variant: mesh.Canary, Version: st.CanaryVersion, Buckets: canary})
+	}
+	return t
+}
+
+// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
+func (p *pass) until(lag time.Duration) time.Duration {
+	if p.pending() {
+		return time.Millisecond
+	}
+	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
+		return 30 * time.Second
+	}
+	next := rollout.GridFloor(p.now.Add(-lag), p.plan.Interval).Add(p.plan.Interval + lag)
+	return max(next.Sub(p.now), time.Millisecond)
+}
+
+// pending says whether more is to be done at once: another request waits, a run has just begun, or a new version
+// is wanted after a run was superseded.
+func (p *pass) pending() bool {
+	for _, q := range p.ro.Status.Requests {
+		if q.HandledAt == nil {
+			return true
+		}
+	}
+	return p.outcome.Reason == reasonRunStarted || p.outcome.Reason == rollout.Superseded
+}

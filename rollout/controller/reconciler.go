@@ -1,0 +1,146 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// Evidence answers a question with the blocks between two instants. An error means that it cannot be told; the weight
+// is then held.
+type Evidence interface {
+	Blocks(ctx context.Context, q rollout.Question) ([]rollout.Block, error)
+}
+
+// Router renders traffic into the objects of a mesh.
+type Router interface {
+	// Render returns the objects that express t. Leaving names versions that must still be reachable although t no
+	// longer knows them.
+	Render(t mesh.Traffic, leaving []string) (Objects, error)
+	// Versions lists the versions that Subsets, as it stands in the cluster, makes reachable.
+	Versions(subsets *unstructured.Unstructured, versionLabel string) []string
+}
+
+// Objects express one Traffic value in a mesh.
+type Objects struct {
+	// Subsets makes versions reachable and must stand before Route leads to them; Route decides who meets which.
+	Subsets, Route *unstructured.Unstructured
+	// Limit is the rate limit; LimitKey names it also when there is none, so that an earlier one can be removed.
+	Limit    *unstructured.Unstructured
+	LimitKey *unstructured.Unstructured
+}
+
+// Recorder tells people what happened to a rollout.
+type Recorder func(ro *v1alpha1.Rollout, warning bool, reason, message string)
+
+// Options configure a Reconciler. The zero value of each optional field is valid.
+type Options struct {
+	// Now is the clock; time.Now by default.
+	Now func() time.Time
+	// Lag is how long after its end a block is complete in the source of evidence; 5 s by default.
+	Lag time.Duration
+	// Timeout bounds each question to the source of evidence; 5 s by default.
+	Timeout time.Duration
+	// Grace is how long a version stays reachable after the last route to it was removed; 30 s by default.
+	Grace time.Duration
+	// Rules makes the controller write a PrometheusRule for each rollout.
+	Rules bool
+	// Record tells people; nobody by default.
+	Record Recorder
+	// Metrics, none by default.
+	Metrics *Metrics
+	// Log, nowhere by default.
+	Log *slog.Logger
+
+	// Client reads what may be a moment old and writes; Live reads what is.
+	Client   client.Client
+	Live     client.Reader
+	Evidence Evidence
+	Router   Router
+}
+
+// Reconciler runs the loop for every Rollout.
+type Reconciler struct{ Options }
+
+// New returns a reconciler, or an error that names the dependency that is missing.
+func New(o Options) (*Reconciler, error) {
+	for _, need := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Client", o.Client == nil}, {"Live", o.Live == nil}, {"Evidence", o.Evidence == nil}, {"Router", o.Router == nil},
+	} {
+		if need.missing {
+			return nil, fmt.Errorf("building the reconciler: %s must be set", need.name)
+		}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Lag = orDefault(o.Lag, 5*time.Second)
+	o.Timeout = orDefault(o.Timeout, 5*time.Second)
+	o.Grace = orDefault(o.Grace, 30*time.Second)
+	if o.Record == nil {
+		o.Record = func(*v1alpha1.Rollout, bool, string, string) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Reconciler{Options: o}, nil
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
+}
+
+// Reconcile is the loop: observe, judge, decide, act.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var ro v1alpha1.Rollout
+	if err := r.Live.Get(ctx, req.NamespacedName, &ro); err != nil {
+		r.Metrics.forget(req.Namespace, req.Name, err)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !ro.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	pass, err := r.begin(&ro)
+	if err != nil {
+		return ctrl.Result{}, r.stall(ctx, &ro, reasonInvalidSpec, err)
+	}
+	r.lookAtWorkloads(ctx, pass)
+	if pass.judging() {
+		r.observe(ctx, pass)
+		pass.judge()
+	}
+	pass.decide()
+	return r.finish(ctx, pass, r.act(ctx, pass))
+}
+
+// finish turns the end of a pass into the time of the next one.
+func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Result, error) {
+	var foreign *foreignError
+	switch {
+	case apierrors.IsConflict(err):
+		// Somebody wrote the rollout meanwhile; look again.
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	case errors.As(err, &foreign):
+		return ctrl.Result{RequeueAfter: p.plan.Interval}, r.stall(ctx, p.ro, reasonNotOwned, err)
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: p.until(r.Lag)}, nil
+}
