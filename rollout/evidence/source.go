@@ -25,7 +25,7 @@ const maxBlocks = 500
 
 // API is the part of the Prometheus HTTP API that is needed.
 type API interface {
-	Query(ctx context.Context, query string, at time.Time, opts ...promv1.Option) (model.Value, promv1.Warnings, error)
+	Query(ctx context.Context, query string, at time.Time, opts ...promv1.Option) (model.Value, promv1.Warnings, promv1.Infos, error)
 }
 
 // Options configure a Source.
@@ -126,7 +126,7 @@ func (s *Source) istio(metric string, q rollout.Question) string {
 func (s *Source) read(ctx context.Context, q rollout.Question, selector string) ([]series, error) {
 	span := q.To.Sub(q.From) + s.Lookback
 	query := fmt.Sprintf("%s[%dms]", strings.TrimSpace(selector), span.Milliseconds())
-	value, _, err := s.API.Query(ctx, query, q.To)
+	value, _, _, err := s.API.Query(ctx, query, q.To)
 	if err != nil {
 		return nil, fmt.Errorf("querying %q: %w", query, err)
 	}

@@ -1,0 +1,60 @@
+// Package wire joins the rollout controller with what it speaks to: Istio's objects and Prometheus. The binary in the
+// cluster and the one for a laptop run the controller that is built here.
+package wire
+
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/mesh/istio"
+	"github.com/siskin-dev/siskin/rollout/controller"
+)
+
+// Istio renders traffic as Istio objects.
+type Istio struct{}
+
+// Render implements controller.Router.
+func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+	objects, err := istio.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	rule, err := istio.RenderDestinationRule(t, leaving...)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	var out controller.Objects
+	if out.Subsets, err = istio.Unstructured(rule); err != nil {
+		return out, err
+	}
+	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
+		return out, err
+	}
+	if objects.EnvoyFilter != nil {
+		if out.Limit, err = istio.Unstructured(objects.EnvoyFilter); err != nil {
+			return out, err
+		}
+	}
+	out.LimitKey = &unstructured.Unstructured{}
+	out.LimitKey.SetAPIVersion("networking.istio.io/v1alpha3")
+	out.LimitKey.SetKind("EnvoyFilter")
+	out.LimitKey.SetNamespace(t.Service.Namespace)
+	out.LimitKey.SetName(istio.RateLimitName(t.Rollout))
+	return out, nil
+}
+
+// Versions implements controller.Router.
+func (Istio) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
+	all, _, _ := unstructured.NestedSlice(subsets.Object, "spec", "subsets")
+	var versions []string
+	for _, s := range all {
+		subset, ok := s.(map[string]any)
+		if !ok {
+			continue
+		}
+		if v, _, _ := unstructured.NestedString(subset, "labels", versionLabel); v != "" {
+			versions = append(versions, v)
+		}
+	}
+	return versions
+}
