@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	noopoteltrace "go.opentelemetry.io/otel/trace/noop"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
 	"k8s.io/apiextensions-apiserver/pkg/cmd/server/options"
 	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
@@ -50,6 +53,9 @@ func newAPIServer(listener net.Listener, etcdURL string, s secrets) (*genericapi
 		return nil, fmt.Errorf("configuring API server: %w", err)
 	}
 	secureConfig(&c.Config, listener, s)
+	c.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
+		return refuseProtobuf(genericapiserver.DefaultBuildHandlerChain(h, c))
+	}
 	c.EffectiveVersion = namedVersion{c.EffectiveVersion}
 	definitions := openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions)
 	namer := openapinamer.NewDefinitionNamer(apiserver.Scheme, scheme.Scheme)
@@ -120,6 +126,19 @@ func secureConfig(c *genericapiserver.Config, listener net.Listener, s secrets) 
 		TLSClientConfig: rest.TLSClientConfig{CAData: s.certPEM},
 		QPS:             -1,
 	}
+}
+
+// refuseProtobuf answers 415 to a protobuf body, which the library's handler of custom resources panics on.
+func refuseProtobuf(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Content-Type"), runtime.ContentTypeProtobuf) &&
+			!strings.HasPrefix(r.URL.Path, "/apis/apiextensions.k8s.io/") {
+			http.Error(w, "custom resources are written as JSON or YAML: set the client's content type to application/json",
+				http.StatusUnsupportedMediaType)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // waitReady returns when /readyz answers, or when the server has ended before.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,11 +22,14 @@ import (
 	"github.com/siskin-dev/siskin/cmd/local/kube"
 )
 
-// testManager runs a controller on the API: its cache, its watch and its client's writes.
+// testManager runs a controller on the API: its leader election, its cache, its watch and its events.
 func testManager(t *testing.T, s *kube.Server) {
 	m, err := ctrl.NewManager(s.Config(), ctrl.Options{
-		Logger:  logr.Discard(),
-		Metrics: server.Options{BindAddress: "0"},
+		Logger:                  logr.Discard(),
+		Metrics:                 server.Options{BindAddress: "0"},
+		LeaderElection:          true,
+		LeaderElectionID:        "test",
+		LeaderElectionNamespace: "manager",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +41,7 @@ func testManager(t *testing.T, s *kube.Server) {
 		if err := m.GetClient().Get(ctx, r.NamespacedName, w); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
+		m.GetEventRecorder("test").Eventf(w, nil, "Normal", "Seen", "Reconcile", "saw %s", w.GetName())
 		seen <- w.GetNamespace() + "/" + w.GetName()
 		return ctrl.Result{}, nil
 	}))
@@ -57,9 +62,31 @@ func testManager(t *testing.T, s *kube.Server) {
 			t.Fatal("the controller did not reconcile the new object")
 		}
 	}
+	awaitEvent(t, newClient(t, s), "manager")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("stopping the manager: %v", err)
+	}
+}
+
+// awaitEvent returns when an event with the reason Seen can be read in the namespace.
+func awaitEvent(t *testing.T, c client.WithWatch, namespace string) {
+	t.Helper()
+	w, err := c.Watch(t.Context(), &eventsv1.EventList{}, client.InNamespace(namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case got := <-w.ResultChan():
+			if e, ok := got.Object.(*eventsv1.Event); ok && e.Reason == "Seen" && e.Note == "saw w" {
+				return
+			}
+		case <-timeout:
+			t.Fatal("the controller's event was not stored")
+		}
 	}
 }
 
@@ -117,6 +144,7 @@ func testKubectl(t *testing.T, s *kube.Server) {
 		{args: "apply --server-side -f -", stdin: manifest, want: "widget.test.siskin.dev/w serverside-applied"},
 		{args: "get widgets -o name", want: "widget.test.siskin.dev/w"},
 		{args: "get virtualservices -A", want: "No resources found"},
+		{args: "get events", want: "No resources found"},
 		{args: "explain virtualservice.spec.hosts", want: "The destination hosts"},
 		{args: "version", want: "Server Version: v1.37"},
 	} {

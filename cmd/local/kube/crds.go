@@ -26,7 +26,8 @@ import (
 var embedded embed.FS
 
 // CRDs returns the definitions of the kinds that Siskin writes or reads and does not own: Istio's traffic kinds,
-// PrometheusRule and KServe's InferenceService. See crds/README.md for where each comes from.
+// PrometheusRule, KServe's InferenceService, and stand-ins for Event and Lease. See crds/README.md for where each comes
+// from.
 func CRDs() ([][]byte, error) {
 	names, err := fs.Glob(embedded, "crds/*.yaml")
 	if err != nil {

@@ -87,7 +87,10 @@ func startAPI(listener net.Listener, db *embed.Etcd, secrets secrets) (*Server, 
 			Host:            "https://" + listener.Addr().String(),
 			BearerToken:     secrets.token,
 			TLSClientConfig: rest.TLSClientConfig{CAData: secrets.certPEM},
-			QPS:             -1, // the server is ours: no client-side throttle
+			// Clients of built-in kinds choose protobuf by themselves; custom resources, and the stand-ins for events and
+			// leases are such, speak JSON only.
+			ContentConfig: rest.ContentConfig{ContentType: "application/json"},
+			QPS:           -1, // the server is ours: no client-side throttle
 		},
 		cancel:    cancel,
 		done:      make(chan struct{}),
@@ -100,7 +103,8 @@ func startAPI(listener net.Listener, db *embed.Etcd, secrets secrets) (*Server, 
 	return s, nil
 }
 
-// Config returns a client configuration with every right. Each call returns its own copy.
+// Config returns a client configuration with every right. Each call returns its own copy. A program that reads the
+// kubeconfig instead must set ContentType to application/json, as here, to write events and leases.
 func (s *Server) Config() *rest.Config {
 	return rest.CopyConfig(s.config)
 }

@@ -87,6 +87,7 @@ func TestAPI(t *testing.T) {
 	t.Run("Watch", func(t *testing.T) { testWatch(t, c) })
 	t.Run("Manager", func(t *testing.T) { testManager(t, s) })
 	t.Run("Unauthorized", func(t *testing.T) { testUnauthorized(t, s) })
+	t.Run("Protobuf", func(t *testing.T) { testProtobuf(t, s) })
 	t.Run("Discovery", func(t *testing.T) { testDiscovery(t, s) })
 	t.Run("Kubectl", func(t *testing.T) { testKubectl(t, s) })
 	t.Run("WrongCRD", func(t *testing.T) { testWrongCRD(t, s) })
@@ -242,6 +243,19 @@ func testUnauthorized(t *testing.T, s *kube.Server) {
 	err = c.RESTClient().Get().AbsPath("/apis/test.siskin.dev/v1/widgets").Do(t.Context()).StatusCode(&status).Error()
 	if err == nil || status != http.StatusUnauthorized {
 		t.Errorf("request with a wrong token: status %d, error %v; want %d", status, err, http.StatusUnauthorized)
+	}
+}
+
+// testProtobuf: a client that was not told to speak JSON gets an answer that says so.
+func testProtobuf(t *testing.T, s *kube.Server) {
+	c, err := discovery.NewDiscoveryClientForConfig(s.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := c.RESTClient().Post().AbsPath("/apis/coordination.k8s.io/v1/namespaces/a/leases").
+		SetHeader("Content-Type", "application/vnd.kubernetes.protobuf").Body([]byte("k8s\x00")).Do(t.Context())
+	if err := res.Error(); !apierrors.IsUnsupportedMediaType(err) {
+		t.Errorf("protobuf body: got %v, want unsupported media type", err)
 	}
 }
 
