@@ -25,6 +25,9 @@ func (d demoted) Enabled(ctx context.Context, _ slog.Level) bool {
 }
 
 func (d demoted) Handle(ctx context.Context, r slog.Record) error {
+	if !d.Enabled(ctx, slog.LevelDebug) {
+		return nil // logr hands errors over without asking
+	}
 	r.Level = slog.LevelDebug
 	return d.next.Handle(ctx, r)
 }
