@@ -126,11 +126,10 @@ func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, []byte(`{"live":true}`))
 }
 
-// ready tells whether every expected model has a version that answers. The body of a failure is the protocol's error
-// object and the word ready, because probes read either.
+// ready tells whether every expected version answers.
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	if waiting := h.repo.waiting(); len(waiting) > 0 {
-		writeError(w, &statusError{http.StatusServiceUnavailable, fmt.Sprintf("models not ready: %.500q", waiting)})
+	if err := h.repo.Ready(); err != nil {
+		writeError(w, lookupStatus(err))
 		return
 	}
 	writeJSON(w, http.StatusOK, []byte(`{"ready":true}`))

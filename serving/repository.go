@@ -58,6 +58,12 @@ type Loaded struct {
 	metrics    *modelMetrics
 }
 
+// States of a version in the index.
+const (
+	stateReady       = "READY"
+	stateUnavailable = "UNAVAILABLE"
+)
+
 // Status is one version in the repository's index, in the words of the model repository extension.
 type Status struct {
 	Name    string `json:"name"`
@@ -213,9 +219,9 @@ func (r *Repository) List() []Status {
 	list := []Status{}
 	for name, f := range *r.index.Load() {
 		for version, m := range f.versions {
-			s := Status{Name: name, Version: version, State: "UNAVAILABLE", Reason: f.reasons[version]}
+			s := Status{Name: name, Version: version, State: stateUnavailable, Reason: f.reasons[version]}
 			if m != nil {
-				s.State = "READY"
+				s.State = stateReady
 			}
 			list = append(list, s)
 		}
@@ -226,26 +232,27 @@ func (r *Repository) List() []Status {
 	return list
 }
 
-// waiting lists the versions that have never answered. A repository that expects nothing is not ready either.
-func (r *Repository) waiting() []string {
+// Ready returns nil when every expected version answers, else which do not. A repository that expects nothing is not
+// ready: it could answer nothing.
+func (r *Repository) Ready() error {
 	list := r.List()
-	if len(list) == 0 {
-		return []string{"none expected"}
-	}
-	var out []string
+	var missing []string
 	for _, s := range list {
-		if s.State != "READY" {
-			out = append(out, s.Name+" "+s.Version)
+		if s.State != stateReady {
+			missing = append(missing, s.Name+" "+s.Version)
 		}
 	}
-	return out
+	if len(list) == 0 || len(missing) > 0 {
+		return fmt.Errorf("%w: %.500q of %d expected", ErrNotReady, missing, len(list))
+	}
+	return nil
 }
 
 // versions lists the versions of one model that answer.
 func (r *Repository) versions(name string) []string {
 	var out []string
 	for _, s := range r.List() {
-		if s.Name == name && s.State == "READY" {
+		if s.Name == name && s.State == stateReady {
 			out = append(out, s.Version)
 		}
 	}
