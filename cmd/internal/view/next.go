@@ -5,6 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -18,12 +21,26 @@ func next(ro *v1alpha1.Rollout, now time.Time) string {
 		return fmt.Sprintf("paused (%s): waits for resume, promote or abort", s.Run.Paused)
 	case s.Run != nil:
 		return nextInRun(ro, now)
+	case stalled(ro) != "":
+		return "nothing until somebody acts: " + stalled(ro)
 	case s.RejectedVersion != "" && s.RejectedVersion == ro.Spec.Version:
 		return fmt.Sprintf("nothing: %s was rejected; change spec.version, or retry", s.RejectedVersion)
 	case s.StableVersion == ro.Spec.Version && s.StableVersion != "":
 		return "nothing: waits for a new spec.version"
 	}
 	return fmt.Sprintf("a run of %s starts when its workload is ready", ro.Spec.Version)
+}
+
+// stalled is what stands in the way of a run, "" when nothing does. A rejected version has a clause of its own.
+func stalled(ro *v1alpha1.Rollout) string {
+	c := meta.FindStatusCondition(ro.Status.Conditions, v1alpha1.ConditionStalled)
+	if c == nil || c.Status != metav1.ConditionTrue || ro.Status.RejectedVersion == ro.Spec.Version {
+		return ""
+	}
+	if c.Message == "" {
+		return c.Reason
+	}
+	return c.Message
 }
 
 func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
@@ -37,7 +54,7 @@ func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 	}
 	names := waiting(s.Gates)
 	if len(names) > 0 {
-		waits = append(waits, strings.Join(names, ", ")+" must pass")
+		waits = append(waits, passing(names))
 	}
 	text := target(ro)
 	if len(waits) > 0 {
@@ -47,6 +64,15 @@ func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 		text += fmt.Sprintf("; at the cap in %s: %s", span(left+time.Second-1), atCap(ro))
 	}
 	return text
+}
+
+// passing is the clause that names the gates to wait for: "errors passes", "errors, latency and quality pass".
+func passing(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0] + " passes"
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last] + " pass"
 }
 
 func target(ro *v1alpha1.Rollout) string {
@@ -75,17 +101,17 @@ func waiting(gates []v1alpha1.GateStatus) []string {
 
 // holdLeft is the rest of the present step's hold, 0 when it is over or unknown.
 func holdLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
-	return left(ro, now, ro.Spec.Steps[ro.Status.Step-1].Hold.Duration)
+	return left(ro.Status.Run.StepStartedAt, now, ro.Spec.Steps[ro.Status.Step-1].Hold.Duration)
 }
 
+// capLeft is the rest of the time that the step may wait for evidence.
 func capLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
-	return left(ro, now, ro.Spec.Analysis.Cap.Duration)
+	return left(ro.Status.Run.WaitingSince, now, ro.Spec.Analysis.Cap.Duration)
 }
 
-func left(ro *v1alpha1.Rollout, now time.Time, d time.Duration) time.Duration {
-	started := ro.Status.Run.StepStartedAt
-	if started == nil || now.IsZero() {
+func left(since *metav1.MicroTime, now time.Time, d time.Duration) time.Duration {
+	if since == nil || now.IsZero() {
 		return 0
 	}
-	return max(started.Add(d).Sub(now), 0)
+	return max(since.Add(d).Sub(now), 0)
 }

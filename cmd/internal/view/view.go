@@ -98,7 +98,9 @@ func step(ro *v1alpha1.Rollout, now time.Time) string {
 	if s.Run.StepStartedAt != nil && !now.IsZero() {
 		fmt.Fprintf(&b, ", for %s", age(now, s.Run.StepStartedAt.Time))
 	}
-	fmt.Fprintf(&b, ", %s judged", plural(s.Run.Blocks, "block"))
+	if s.Run.LastBlock != nil && !now.IsZero() {
+		fmt.Fprintf(&b, ", last block %s ago", age(now, s.Run.LastBlock.Time))
+	}
 	return b.String()
 }
 
@@ -130,13 +132,6 @@ func lastRun(ro *v1alpha1.Rollout, now time.Time) string {
 		text += ": " + l.Message
 	}
 	return text
-}
-
-func plural(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // age is the time between two instants in whole seconds, as kubectl writes it: 5s, 3m10s, 2h5m, 3d4h.

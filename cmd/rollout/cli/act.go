@@ -90,7 +90,7 @@ func (a *app) act(v verb) *cobra.Command {
 		Short:             v.short,
 		Long:              v.long,
 		Example:           a.examples(slices.Clone(v.examples)...),
-		Args:              cobra.ExactArgs(1),
+		Args:              oneName,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return act.run(cmd.Context(), args[0])
@@ -188,7 +188,7 @@ func (a *app) undo() *cobra.Command {
 behind, and it needs the right to change the rollout. Where a GitOps tool owns spec.version, change it there: the tool
 would set it forth again.`,
 		Example:           a.examples("undo coolant"),
-		Args:              cobra.ExactArgs(1),
+		Args:              oneName,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect()

@@ -35,6 +35,7 @@ type Options struct {
 
 // Command is the command line.
 type Command struct {
+	app  *app
 	root *cobra.Command
 }
 
@@ -91,7 +92,7 @@ func New(o Options) *Command {
 		now:   o.Now,
 		flags: genericclioptions.NewConfigFlags(true),
 	}
-	return &Command{root: a.root()}
+	return &Command{app: a, root: a.root()}
 }
 
 // Run runs one command line, without the program's name.

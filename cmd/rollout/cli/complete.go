@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,21 @@ func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]stri
 		names = append(names, cobra.CompletionWithDesc(all.Items[i].Name, summary(&all.Items[i])))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// oneName accepts exactly one argument.
+func oneName(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s needs the NAME of a rollout", cmd.Name())
+	}
+	return atMostOneName(cmd, args)
+}
+
+func atMostOneName(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s takes one NAME, not %d", cmd.Name(), len(args))
+	}
+	return nil
 }
 
 // addCompletion adds the library's completion command, with examples under the name that the user calls.

@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -60,18 +61,11 @@ func (c *cluster) explain(ctx context.Context, err error, name string) error {
 	return err
 }
 
-// unknownKind says whether the server has no such kind at all. Where the kind is known and the object is not, the
-// server's answer names the object.
+// unknownKind says whether the server has no such kind at all: it then answers with a plain page, not with a status that
+// names an object.
 func unknownKind(err error) bool {
-	var status apierrors.APIStatus
-	if meta.IsNoMatchError(err) {
-		return true
-	}
-	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
-		return false
-	}
-	details := status.Status().Details
-	return details == nil || details.Group == "" && details.Kind == "" || details.Name == ""
+	_, plain := apierrors.StatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && plain
 }
 
 // cause drops the URL that the HTTP client puts in front of every error.

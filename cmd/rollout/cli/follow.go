@@ -22,14 +22,17 @@ type seen struct {
 }
 
 // follow lists rollouts and then watches them, calling see for each state, until see says that it is done, it returns
-// an error, or the context ends. name "" means every rollout. A watch that breaks off is begun again with a list, so
-// see may meet the same state twice.
-func (c *cluster) follow(ctx context.Context, namespace, name string, see func(seen) (done bool, err error)) error {
+// an error, or the context ends. name "" means every rollout. What the caller has met before is not shown again, and is
+// missed when it is gone.
+func (c *cluster) follow(ctx context.Context, namespace, name string, see func(seen) (done bool, err error), met ...*v1alpha1.Rollout) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
 		options = append(options, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", name)})
 	}
 	known := map[client.ObjectKey]*v1alpha1.Rollout{}
+	for _, ro := range met {
+		remember(known, seen{rollout: ro})
+	}
 	for {
 		done, err := c.followOnce(ctx, known, options, see)
 		if done || err != nil {

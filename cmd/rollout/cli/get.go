@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -39,7 +39,7 @@ func (a *app) get() *cobra.Command {
 			"get -A -o wide # every rollout, with readiness and gates",
 			"get coolant -w # one row for each change",
 			"get coolant -o json # the whole object, as the API serves it"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              atMostOneName,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.run(cmd.Context(), strings.Join(args, ""))
@@ -83,8 +83,20 @@ func (g *getter) run(ctx context.Context, name string) error {
 	for i := range all.Items {
 		typed(&all.Items[i])
 	}
+	if *g.print.OutputFormat == "name" {
+		return g.names(all.Items, out) // the library's printer takes no lists
+	}
 	all.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("RolloutList"))
 	return out.PrintObj(&all, g.io.Out)
+}
+
+func (g *getter) names(items []v1alpha1.Rollout, out printers.ResourcePrinter) error {
+	for i := range items {
+		if err := out.PrintObj(&items[i], g.io.Out); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *getter) follow(ctx context.Context, c *cluster, name string, out printers.ResourcePrinter) error {
@@ -134,7 +146,7 @@ type table struct {
 	now              metav1.Time
 	where            string
 	err              io.Writer
-	headed           bool
+	widths           []int // of the columns so far; nil before the header is printed
 }
 
 // PrintObj implements printers.ResourcePrinter.
@@ -150,16 +162,34 @@ func (t *table) PrintObj(obj runtime.Object, out io.Writer) error {
 		_, err := fmt.Fprintf(t.err, "no rollouts in %s\n", t.where)
 		return err
 	}
-	// Rows of a watch come one by one, so columns have a least width.
-	w := tabwriter.NewWriter(out, 8, 0, 3, ' ', 0)
-	if !t.headed {
-		fmt.Fprintln(w, strings.Join(t.header(), "\t"))
-		t.headed = true
+	var rows [][]string
+	if t.widths == nil {
+		rows = append(rows, t.header())
+		t.widths = make([]int, len(rows[0]))
 	}
 	for i := range items {
-		fmt.Fprintln(w, strings.Join(t.row(&items[i]), "\t"))
+		rows = append(rows, t.row(&items[i]))
 	}
-	return w.Flush()
+	return t.write(out, rows)
+}
+
+// write pads the columns, each as wide as its widest value so far: the rows of a watch come one by one.
+func (t *table) write(out io.Writer, rows [][]string) error {
+	for _, r := range rows {
+		for i, cell := range r {
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		last := len(r) - 1
+		for i, cell := range r[:last] {
+			fmt.Fprintf(&b, "%-*s   ", t.widths[i], cell)
+		}
+		b.WriteString(r[last] + "\n")
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
 }
 
 func (t *table) header() []string {

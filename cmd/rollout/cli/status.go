@@ -42,7 +42,7 @@ was rolled back, superseded, deleted or cannot go on, 3 when --timeout passed fi
 			"status coolant",
 			"status coolant --timeout 30m # for a pipeline: fail when it takes longer",
 			"status coolant --watch=false # print once"),
-		Args:              cobra.ExactArgs(1),
+		Args:              oneName,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.run(cmd.Context(), args[0])
@@ -101,6 +101,7 @@ func (s *statusCall) wait(ctx context.Context, c *cluster, name string) (end, er
 		defer timer.Stop()
 	}
 	states, failed := make(chan seen), make(chan error, 1)
+	met := s.latest
 	go func() {
 		failed <- c.follow(ctx, c.namespace, name, func(next seen) (bool, error) {
 			select {
@@ -109,7 +110,7 @@ func (s *statusCall) wait(ctx context.Context, c *cluster, name string) (end, er
 			case <-ctx.Done():
 				return true, ctx.Err()
 			}
-		})
+		}, met)
 	}()
 	redraw := time.NewTicker(redrawEvery)
 	defer redraw.Stop()
@@ -203,7 +204,7 @@ func ending(ro *v1alpha1.Rollout, wanted string) end {
 		return end{done: true, text: fmt.Sprintf("%s: %s is stable and ready", ro.Name, wanted)}
 	case s.Run == nil && s.RejectedVersion == wanted:
 		return failed("%s was rolled back from %s to %s%s", ro.Name, wanted, s.StableVersion, rolledBack(s))
-	case s.Run == nil && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionStalled):
+	case (s.Run == nil || s.Run.Paused == "") && meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionStalled):
 		c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionStalled)
 		return failed("%s cannot go on (%s): %s", ro.Name, c.Reason, oneLine(c.Message))
 	}
