@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -138,7 +139,7 @@ func (a *actor) run(ctx context.Context, name string) error {
 // ask appends a request to the rollout's status. The list is replaced as a whole, so the write holds only if nobody
 // else wrote since it was read.
 func (c *cluster) ask(ctx context.Context, name string, request v1alpha1.Request) error {
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err := retry.RetryOnConflict(onConflict(), func() error {
 		ro := &v1alpha1.Rollout{}
 		if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, ro); err != nil {
 			return err
@@ -148,6 +149,11 @@ func (c *cluster) ask(ctx context.Context, name string, request v1alpha1.Request
 		return c.Status().Patch(ctx, ro, before, fieldOwner)
 	})
 	return c.explain(ctx, err, name)
+}
+
+// onConflict tries for about two seconds: the controller writes the same status while a run goes on.
+func onConflict() wait.Backoff {
+	return wait.Backoff{Steps: 12, Duration: 10 * time.Millisecond, Factor: 1.5, Jitter: 0.5}
 }
 
 var errUnhandled = errors.New("unhandled")
@@ -206,7 +212,7 @@ would set it forth again.`,
 }
 
 func (c *cluster) undo(ctx context.Context, name string) (from, to string, err error) {
-	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err = retry.RetryOnConflict(onConflict(), func() error {
 		ro := &v1alpha1.Rollout{}
 		if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, ro); err != nil {
 			return err

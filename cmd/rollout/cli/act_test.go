@@ -35,7 +35,7 @@ status:
 
 // change writes the rollout's status as a controller would.
 func (s *session) change(ctx context.Context, name string, change func(*v1alpha1.Rollout)) error {
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	return retry.RetryOnConflict(onConflict(), func() error {
 		ro := &v1alpha1.Rollout{}
 		if err := s.client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, ro); err != nil {
 			return err
@@ -80,13 +80,13 @@ func testGetWatches(t *testing.T, api *kube.Server) {
 		ended <- c.Run(ctx, []string{"get", "-w", "--kubeconfig", s.kubeconfig})
 	}()
 	out.until(t, "NAME")
-	out.until(t, "coolant   v1       v2       10       1/2     Hold")
+	out.until(t, "coolant   v1       v2       10       1/2    Hold")
 	if err := s.change(t.Context(), "coolant", func(ro *v1alpha1.Rollout) { ro.Status.Weight, ro.Status.Step = 50, 2 }); err != nil {
 		t.Fatal(err)
 	}
-	out.until(t, "coolant   v1       v2       50       2/2     Hold")
+	out.until(t, "coolant   v1       v2       50       2/2    Hold")
 	stop()
-	if err := wait(t, ended); err != nil {
+	if err := result(t, ended); err != nil {
 		t.Errorf("got %v after the user ended the watch, want no error", err)
 	}
 }
@@ -221,7 +221,7 @@ func testStatusFollows(t *testing.T, api *kube.Server) {
 					t.Fatal(err)
 				}
 			}
-			err := wait(t, ended)
+			err := result(t, ended)
 			if code := ExitCode(err); code != tc.code {
 				t.Errorf("%s: got exit %d (%v), want %d", tc.reason, code, err, tc.code)
 			}
@@ -252,7 +252,7 @@ func testStatusSuperseded(t *testing.T, api *kube.Server) {
 		t.Fatalf("undo: %s%s", stdout, stderr)
 	}
 	const want = "coolant to v2 was superseded: spec.version is now v1"
-	if err := wait(t, ended); err == nil || err.Error() != want || ExitCode(err) != 2 {
+	if err := result(t, ended); err == nil || err.Error() != want || ExitCode(err) != 2 {
 		t.Errorf("got %v, exit %d, want %q, exit 2", err, ExitCode(err), want)
 	}
 }
@@ -291,8 +291,8 @@ func (l *lines) until(t *testing.T, prefix string) {
 	}
 }
 
-// wait returns how the command ended. It fails the test rather than wait for ever.
-func wait(t *testing.T, ended <-chan error) error {
+// result returns how the command ended. It fails the test rather than wait for ever.
+func result(t *testing.T, ended <-chan error) error {
 	t.Helper()
 	select {
 	case err := <-ended:
