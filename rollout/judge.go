@@ -112,7 +112,7 @@ func (a Alert) matches(labels map[string]string) bool {
 // judgeTrail turns one gate's evidence into a finding: first whether there is data to speak of, then whether the
 // safety side has reached its bound. Harm is judged over all gates together, by blameHarm.
 func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
-	f := Finding{Gate: g, Stable: math.NaN(), Canary: math.NaN()}
+	f := Finding{Gate: g, Stable: math.NaN(), Canary: math.NaN(), Low: 0, High: math.Inf(1)}
 	f.LogHarmBound = math.Log(float64(p.judgedGates()) / p.FalseAlarm)
 	f.LogSafetyBound = math.Log(1 / p.missPerStep())
 	if t.Broken != "" {
@@ -192,7 +192,7 @@ func measureMean(p Plan, g Gate, t *Trail, f *Finding) {
 	steps := float64(len(p.Steps))
 	f.LogHarm = stats.LogMean(append(append([]float64(nil), t.Ended...), t.meanLogHarm(g))...) +
 		math.Log(math.Min(float64(len(t.Ended)+1), steps)/steps)
-	f.Message = fmt.Sprintf("canary %.4g, stable %.4g over %d and %d buckets", canary.Mean, stable.Mean, canary.Clusters, stable.Clusters)
+	f.Message = fmt.Sprintf("canary %s, stable %s over %d and %d buckets", figure(canary.Mean), figure(stable.Mean), canary.Clusters, stable.Clusters)
 	ratio, ok := stats.CompareMeans(t.means(g))
 	if !ok || !t.burntIn() {
 		f.Verdict, f.Reason = Wait, TooFewBuckets
@@ -206,6 +206,14 @@ func measureMean(p Plan, g Gate, t *Trail, f *Finding) {
 	f.Estimate, f.Known = math.Exp(ratio.Estimate), true
 	f.Low, f.High = ratio.Interval(p.FalseAlarm)
 	f.LogSafety = ratio.LogEBelow(math.Log(g.Margin))
+}
+
+// figure writes a measured number to four digits, a dash for none.
+func figure(v float64) string {
+	if math.IsNaN(v) {
+		return "-"
+	}
+	return fmt.Sprintf("%.4g", v)
 }
 
 func percent(share float64) string {

@@ -70,7 +70,10 @@ func CompareMeans(a, b RatioMean) (LogRatio, bool) {
 
 // effectScale is the standard deviation of the prior on the ln of a ratio: effects of about a quarter are what the
 // tests of means are tuned to find soonest.
-const effectScale = 0.25
+const (
+	effectScale = 0.25
+	effectRho   = 1 / (effectScale * effectScale)
+)
 
 // LogEAbove returns the natural logarithm of the e-value against the null that the ln of the ratio is at most null,
 // by the one-sided normal mixture in information time v = 1/Var (Howard, Ramdas, McAuliffe and Sekhon 2021, "Time-uniform,
@@ -81,19 +84,19 @@ const effectScale = 0.25
 // z is the standardised estimate; with few clusters its Student tail is mapped to the normal one first, so that five
 // buckets are not taken for a large sample. Asymptotic: callers burn in first.
 func (r LogRatio) LogEAbove(null float64) float64 {
-	return normalMixture(normalScore((r.Estimate-null)/math.Sqrt(r.Var), r.DF), 1/r.Var)
+	return normalMixture(normalScore((r.Estimate-null)/math.Sqrt(r.Var), r.DF), 1/r.Var, effectRho)
 }
 
 // LogEBelow returns the natural logarithm of the e-value against the null that the ln of the ratio is at least null.
 func (r LogRatio) LogEBelow(null float64) float64 {
-	return normalMixture(normalScore((null-r.Estimate)/math.Sqrt(r.Var), r.DF), 1/r.Var)
+	return normalMixture(normalScore((null-r.Estimate)/math.Sqrt(r.Var), r.DF), 1/r.Var, effectRho)
 }
 
 // Interval returns the confidence sequence at level 1-alpha for the ratio: what neither side rejects at alpha/2.
 func (r LogRatio) Interval(alpha float64) (low, high float64) {
 	bound := math.Log(2 / alpha)
 	reach := bisect(func(d float64) bool {
-		return normalMixture(normalScore(d/math.Sqrt(r.Var), r.DF), 1/r.Var) >= bound
+		return normalMixture(normalScore(d/math.Sqrt(r.Var), r.DF), 1/r.Var, effectRho) >= bound
 	})
 	return math.Exp(r.Estimate - reach), math.Exp(r.Estimate + reach)
 }
@@ -118,8 +121,9 @@ func bisect(holds func(float64) bool) float64 {
 	return high
 }
 
-func normalMixture(z, v float64) float64 {
-	const rho = 1 / (effectScale * effectScale)
-	s := z * math.Sqrt(v)
-	return 0.5*math.Log(4*rho/(v+rho)) + s*s/(2*(v+rho)) + logPhi(s/math.Sqrt(v+rho))
+// normalMixture returns the log of the one-sided normal mixture at score z and intrinsic time v, tuned by rho.
+func normalMixture(z, v, rho float64) float64 {
+	// s/sqrt(v+rho), without an overflow of v.
+	x := z * math.Sqrt(v/(v+rho))
+	return 0.5*math.Log(4*rho/(v+rho)) + logMills(x)
 }

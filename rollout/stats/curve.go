@@ -20,7 +20,7 @@ func NewCurve() *Curve { return &Curve{LogLik: make([]float64, curveSize)} }
 
 // Add counts one block, as RateRatio.Add does.
 func (c *Curve) Add(xc, nc, xs, ns float64) {
-	if nc <= 0 || ns <= 0 || xc+xs <= 0 {
+	if !countable(xc, nc) || !countable(xs, ns) || xc+xs <= 0 {
 		return
 	}
 	for j := range c.LogLik {

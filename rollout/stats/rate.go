@@ -26,9 +26,9 @@ func NewRateBelow(tolerance float64) *RateBelow {
 	}
 }
 
-// Add counts x events in n requests, x <= n.
+// Add counts x events in n requests. What cannot be, such as x > n, changes nothing.
 func (p *RateBelow) Add(x, n float64) {
-	if n <= 0 {
+	if !countable(x, n) {
 		return
 	}
 	for k, q := range p.Grid {

@@ -15,10 +15,12 @@ const GridSize = 60
 // multiply whatever happened to either in between: drifting error rates and changing weights do no harm. The e-process
 // is the mixture over a grid of r on one side of r0.
 //
-// Guarantee: exact for Poisson counts under a one-sided null, because the likelihood ratio is monotone in r; exact for
-// Bernoulli requests at r0 = 1 by Hoeffding's comparison of the hypergeometric with the binomial (Hoeffding 1963,
-// "Probability inequalities for sums of bounded random variables", section 6). Assumption: requests, not users, fail
-// independently; with sticky users that always fail it is too quick, and clustered evidence must be used.
+// Guarantee: exact for Poisson counts under a one-sided null, because the likelihood ratio is monotone in r, and exact for
+// independent Bernoulli requests at every r0, whatever their own rates: with a = q(r)/q(r0) and b the same for stable, the
+// mean of a block's likelihood ratio is a product of terms 1 + p_i(a-1) and 1 + p_j(b-1), each at most its exponential, so
+// it is at most the Poisson one, which is at most 1. (At r0 = 1 under random assignment it holds for fixed outcomes too, by
+// Hoeffding 1963, "Probability inequalities for sums of bounded random variables", section 6.) Assumption: requests, not
+// users, fail independently; with sticky users that always fail it is too quick, and clustered evidence must be used.
 type RateRatio struct {
 	// Null is r0.
 	Null float64
@@ -39,9 +41,9 @@ func NewHarm() *RateRatio { return NewRateRatio(1, 1.05, 20, GridSize) }
 func NewSafety(margin float64) *RateRatio { return NewRateRatio(margin, 0.3, 0.97, GridSize) }
 
 // Add counts one block: xc events in nc canary requests, xs in ns stable ones. A block in which either variant had no
-// request, or neither had an event, changes nothing.
+// request, or neither had an event, changes nothing; nor does one that cannot be, with more events than requests.
 func (p *RateRatio) Add(xc, nc, xs, ns float64) {
-	if nc <= 0 || ns <= 0 || xc+xs <= 0 {
+	if !countable(xc, nc) || !countable(xs, ns) || xc+xs <= 0 {
 		return
 	}
 	qc0, qs0 := shares(p.Null, nc, ns)
@@ -54,6 +56,11 @@ func (p *RateRatio) Add(xc, nc, xs, ns float64) {
 // LogE returns the natural logarithm of the e-value.
 func (p *RateRatio) LogE() float64 {
 	return logSumExp(p.LogLR) - math.Log(float64(len(p.LogLR)))
+}
+
+// countable says whether x events in n requests can be: what cannot is no evidence, and one NaN would stay for ever.
+func countable(x, n float64) bool {
+	return n > 0 && !math.IsInf(n, 1) && x >= 0 && x <= n
 }
 
 // shares returns the probabilities that an event falls on the canary and on stable when the ratio is r.

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -34,7 +35,7 @@ func mainWith(ctx context.Context, o Options, bind func(*flag.FlagSet) Body, arg
 	lookup func(string) (string, bool), stderr io.Writer) int {
 	fs := flag.NewFlagSet(o.Name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	logs := LogOptions{Format: "json", Level: "info"}
+	logs := LogOptions{Format: cmp.Or(o.Logs.Format, "json"), Level: cmp.Or(o.Logs.Level, "info")}
 	logs.Bind(fs)
 	fs.StringVar(&o.Admin, "admin", o.Admin, "address of /healthz, /readyz and /metrics; empty for none")
 	body := bind(fs)

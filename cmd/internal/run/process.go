@@ -15,6 +15,8 @@ type Options struct {
 	Name string
 	// Admin is the default of the flag --admin. "" is no admin server.
 	Admin string
+	// Logs are the defaults of --log-format and --log-level: json and info where empty.
+	Logs LogOptions
 	// StopTimeout bounds the stop of each part, default 10 s. A Kubernetes pod has 30 s for all of them.
 	StopTimeout time.Duration
 	// Log gets what the process reports. Main makes one from the flags; nil discards.

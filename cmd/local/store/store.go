@@ -26,9 +26,6 @@ import (
 const (
 	// Bucket holds the models.
 	Bucket = "models"
-	// Prefix begins the key of every model file: models/<model>/<version>/<file>.
-	Prefix = "models"
-
 	// AccessKey and SecretKey are what clients give. The stand-in accepts any; real clients refuse to sign with none.
 	AccessKey = "siskin"
 	SecretKey = "siskin-local"
@@ -113,7 +110,7 @@ func (s *Server) RedisAddr() string { return s.redis.Addr() }
 func (s *Server) S3Addr() string { return s.s3Addr }
 
 // PutModels uploads every file <version>/<file> of a folder, at whatever depth below the version, to the key
-// models/<model>/<version>/<file> of the bucket of models, and returns the keys in order. A file beside the versions, such
+// <model>/<version>/<file> of the bucket of models, and returns the keys in order. A file beside the versions, such
 // as a README, is left out. A folder without any version is an error, and so is an empty file: the stand-in refuses it.
 func (s *Server) PutModels(ctx context.Context, model string, versions fs.FS) ([]string, error) {
 	if model == "" || strings.Contains(model, "/") {
@@ -124,7 +121,7 @@ func (s *Server) PutModels(ctx context.Context, model string, versions fs.FS) ([
 		if err != nil || d.IsDir() || !strings.Contains(name, "/") {
 			return err
 		}
-		key := path.Join(Prefix, model, name)
+		key := path.Join(model, name)
 		if err := s.put(ctx, versions, name, key); err != nil {
 			return fmt.Errorf("writing %q: %w", key, err)
 		}

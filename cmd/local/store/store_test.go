@@ -55,18 +55,18 @@ func TestPutModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"models/coolant/v1/metadata.json", "models/coolant/v1/model.json", "models/coolant/v10/model.ubj", "models/coolant/v2/parts/0/tree.bin"}
+	want := []string{"coolant/v1/metadata.json", "coolant/v1/model.json", "coolant/v10/model.ubj", "coolant/v2/parts/0/tree.bin"}
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
-	if got := read(t, c, "models/coolant/v1/model.json"); string(got) != `{"a":1}` {
+	if got := read(t, c, "coolant/v1/model.json"); string(got) != `{"a":1}` {
 		t.Errorf("content: got %q", got)
 	}
-	if got := read(t, c, "models/coolant/v10/model.ubj"); !bytes.Equal(got, big) {
+	if got := read(t, c, "coolant/v10/model.ubj"); !bytes.Equal(got, big) {
 		t.Errorf("content of the large file: got %d bytes, want %d", len(got), len(big))
 	}
 	var listed []string
-	for o := range c.ListObjects(t.Context(), store.Bucket, minio.ListObjectsOptions{Prefix: "models/coolant/v1/", Recursive: true}) {
+	for o := range c.ListObjects(t.Context(), store.Bucket, minio.ListObjectsOptions{Prefix: "coolant/v1/", Recursive: true}) {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}
@@ -102,7 +102,7 @@ func TestPutModelsAgainChangesETag(t *testing.T) {
 		if _, err := s.PutModels(t.Context(), "coolant", fstest.MapFS{"v1/model.json": {Data: []byte(content)}}); err != nil {
 			t.Fatal(err)
 		}
-		info, err := c.StatObject(t.Context(), store.Bucket, "models/coolant/v1/model.json", minio.StatObjectOptions{})
+		info, err := c.StatObject(t.Context(), store.Bucket, "coolant/v1/model.json", minio.StatObjectOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
