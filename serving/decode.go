@@ -216,14 +216,18 @@ func (d *decoder) values(in *input) error {
 		bits = 32
 	}
 	s := scanner{data: d.data, at: in.data}
-	rows, nested := int(in.shape[0]), false
+	rows, nested, flat := int(in.shape[0]), false, false
 	err := s.list(func() error {
 		if s.next() == '[' {
 			nested = true
-			return d.row(&s, bits)
+		} else {
+			flat = true
 		}
-		if nested {
-			return s.unexpected("a row")
+		switch {
+		case nested && flat:
+			return s.fail("rows and single values mixed")
+		case nested:
+			return d.row(&s, bits)
 		}
 		return d.value(&s, bits)
 	})
@@ -237,12 +241,9 @@ func (d *decoder) values(in *input) error {
 	return nil
 }
 
-// row reads one nested row. What was read before it must be whole rows, or flat values and rows would mix.
+// row reads one nested row.
 func (d *decoder) row(s *scanner, bits int) error {
 	before := len(d.req.values)
-	if before%d.features != 0 {
-		return s.fail("a row among values")
-	}
 	if err := s.list(func() error { return d.value(s, bits) }); err != nil {
 		return err
 	}
