@@ -134,6 +134,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Result, error) {
 	var foreign *foreignError
 	switch {
+	case ctx.Err() != nil:
+		// The process stops; the next one goes on from the status.
+		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err):
 		// Somebody wrote the rollout meanwhile; look again.
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
