@@ -33,6 +33,8 @@ type Trail struct {
 	// Counts: errors, or exceedances of each latency bound.
 	Bounds []float64
 	SLO    int // index of the bound that the threshold falls on
+	// First is the index of the first bound that is high enough to matter; Harm has one process for it and each above.
+	First int
 	Harm   []*stats.RateRatio
 	Curve  *stats.Curve
 	Safety *stats.RateRatio
@@ -253,18 +255,23 @@ func (t *Trail) setBounds(g Gate, bounds []float64) {
 		t.Broken = BelowThreshold
 		return
 	}
-	t.Harm = make([]*stats.RateRatio, len(bounds))
-	for i := range t.Harm {
-		t.Harm[i] = stats.NewHarm()
+	t.First = slices.IndexFunc(bounds, func(b float64) bool { return b >= g.Threshold.Seconds()/matterOf })
+	for range bounds[t.First:] {
+		t.Harm = append(t.Harm, stats.NewHarm())
 	}
 }
 
+// matterOf says which latencies matter beside the threshold: those of at least this part of it. A model that answers in
+// 0.3 ms instead of 0.2 ms is slower beyond doubt, and nobody who asked for 250 ms minds.
+const matterOf = 5
+
 func (t *Trail) countEvents(c Counts) {
-	if t.Broken != "" || len(t.Harm) == 0 || len(c.Stable.Events) != len(t.Harm) || len(c.Canary.Events) != len(t.Harm) {
+	if want := t.First + len(t.Harm); t.Broken != "" || len(t.Harm) == 0 || len(c.Stable.Events) != want || len(c.Canary.Events) != want {
 		return
 	}
 	for i, h := range t.Harm {
-		h.Add(c.Canary.Events[i], c.Canary.Requests, c.Stable.Events[i], c.Stable.Requests)
+		k := t.First + i
+		h.Add(c.Canary.Events[k], c.Canary.Requests, c.Stable.Events[k], c.Stable.Requests)
 	}
 	xc, xs := c.Canary.Events[t.SLO], c.Stable.Events[t.SLO]
 	t.Curve.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
@@ -280,19 +287,23 @@ func (t *Trail) logHarm() (logE float64, most int) {
 	if len(t.Harm) == 0 {
 		return 0, 0
 	}
+	slo := t.Harm[t.SLO-t.First].LogE()
+	most, top := t.SLO, slo
 	rest := make([]float64, 0, len(t.Harm))
 	for i, h := range t.Harm {
-		if h.LogE() > t.Harm[most].LogE() {
-			most = i
+		if t.First+i == t.SLO {
+			continue
 		}
-		if i != t.SLO {
-			rest = append(rest, h.LogE())
+		logE := h.LogE()
+		rest = append(rest, logE)
+		if logE > top {
+			most, top = t.First+i, logE
 		}
 	}
 	if len(rest) == 0 {
-		return t.Harm[0].LogE(), 0
+		return slo, most
 	}
-	return stats.LogMean(t.Harm[t.SLO].LogE(), stats.LogMean(rest...)), most
+	return stats.LogMean(slo, stats.LogMean(rest...)), most
 }
 
 // logSafety returns the log e-value of the safety side at this step: the average of the ratio's (below the margin) and

@@ -178,7 +178,7 @@ func measureCounts(p Plan, g Gate, t *Trail, f *Finding) {
 	what := "errors"
 	if g.Type == Latency && len(t.Bounds) > 0 {
 		what = "slower than " + seconds(t.Bounds[t.SLO])
-		if most != t.SLO && t.Harm[most].LogE() > 1 {
+		if most != t.SLO && t.Harm[most-t.First].LogE() > 1 {
 			what += "; most evidence above " + seconds(t.Bounds[most])
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 func main() {
 	os.Exit(run.Main(run.Options{
-		Name: "local", StopTimeout: 5 * time.Second, Logs: run.LogOptions{Format: "text", Level: "warn"},
+		Name: "local", StopTimeout: 5 * time.Second, Logs: run.LogOptions{Format: "text", Level: "error"},
 	}, bind))
 }
 

@@ -184,13 +184,17 @@ func (n *Node) stop(ctx context.Context, key types.NamespacedName) error {
 	return server.Shutdown(ctx)
 }
 
-// Close ends every server.
+// Close ends every server: requests that are on their way get a second to finish.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var errs []error
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	for _, s := range n.running {
-		errs = append(errs, s.Shutdown(ctx))
+		// A connection that was opened and never used holds Shutdown up; Close ends it.
+		if err := s.Shutdown(ctx); err != nil {
+			_ = s.Close()
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
