@@ -34,7 +34,7 @@ type Trail struct {
 	Bounds []float64
 	SLO    int // index of the bound that the threshold falls on
 	// First is the index of the first bound that is high enough to matter; Harm has one process for it and each above.
-	First int
+	First  int
 	Harm   []*stats.RateRatio
 	Curve  *stats.Curve
 	Safety *stats.RateRatio

@@ -87,8 +87,9 @@ func wanted(ctx context.Context, c client.Client, version string) error {
 	if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: service}, ro); err != nil {
 		return fmt.Errorf("reading the rollout: %w", err)
 	}
+	before := ro.DeepCopy()
 	ro.Spec.Version = version
-	if err := c.Update(ctx, ro); err != nil {
+	if err := c.Patch(ctx, ro, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("setting spec.version to %q: %w", version, err)
 	}
 	return nil

@@ -107,8 +107,17 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
-// Reconcile is the loop: observe, judge, decide, act.
+// Reconcile takes one turn. A turn that the process's end cuts short is no error: the next process goes on from the status.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	result, err := r.turn(ctx, req)
+	if ctx.Err() != nil {
+		return ctrl.Result{}, nil
+	}
+	return result, err
+}
+
+// turn is the loop: observe, judge, decide, act.
+func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var ro v1alpha1.Rollout
 	if err := r.Live.Get(ctx, req.NamespacedName, &ro); err != nil {
 		r.Metrics.forget(req.Namespace, req.Name, err)
@@ -134,9 +143,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Result, error) {
 	var foreign *foreignError
 	switch {
-	case ctx.Err() != nil:
-		// The process stops; the next one goes on from the status.
-		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err):
 		// Somebody wrote the rollout meanwhile; look again.
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil

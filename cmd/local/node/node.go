@@ -82,7 +82,7 @@ func (n *Node) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, er
 	if up {
 		return ctrl.Result{}, nil
 	}
-	if err := n.start(ctx, o); err != nil {
+	if err := n.start(ctx, o); err != nil && ctx.Err() == nil {
 		n.Log.Error("Could not serve a model", "inferenceService", req.String(), "error", err)
 		return ctrl.Result{RequeueAfter: 2 * time.Second}, nil
 	}

@@ -1,0 +1,62 @@
+# Siskin. `make` alone lists what can be made.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+SCENARIO ?= promote
+ARGS ?=
+TOOLS := go tool -modfile=test/tools/go.mod
+BINARIES := rollout rollout-controller ingest serving energy local
+HEAVY := ./cmd/... ./rollout/controller ./charts ./dashboards ./alerts
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|silent] [ARGS="--keep"]
+	@ETCD_CLIENT_DEBUG=error bin/local --scenario $(SCENARIO) $(ARGS)
+
+demos: bin/local ## Tell every scenario three times over; fails when one does not end as it must
+	@for n in 1 2 3; do for s in promote bad errors slow silent; do \
+	  ETCD_CLIENT_DEBUG=error bin/local --plain --scenario $$s | tail -n 6; done; done
+
+build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
+
+bin/%: FORCE
+	@go build -trimpath -o $@ ./cmd/$*
+
+test: ## Run the tests
+	go test ./...
+
+race: ## Run the tests under the race detector
+	go test -race -short ./...
+
+e2e: ## Test against the real Redis and Prometheus (Debian: redis-server, prometheus)
+	cd test && go test -count=1 ./...
+
+chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts
+	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
+
+bench: ## Print gateway and model speed beside their peers
+	@go test -count=1 ./mesh/gateway -run TestBenchTable -args -bench-table
+	@go test -count=1 ./serving/trees -run TestBenchTable -args -bench-table
+
+fuzz: ## Fuzz every parser of foreign bytes for 10 s each
+	@for t in $$(grep -rlE '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$t/*_test.go | cut -c6-); do \
+	    go test $$t -run '^$$' -fuzz "^$$f$$" -fuzztime 10s; done; done
+
+lint: ## Run the linters
+	$(TOOLS) golangci-lint run ./...
+
+generate: ## Write generated code, CRDs, dashboards and golden files' sources again
+	go generate ./...
+
+verify: generate ## Fail when generated files, formatting or go.mod are not current
+	go mod tidy
+	$(TOOLS) golangci-lint fmt ./...
+	@git diff --exit-code --stat || { echo "generated files, formatting or go.mod are not current: run make verify and commit"; exit 1; }
+
+clean: ## Remove what was built
+	rm -rf bin
+
+FORCE:
+.PHONY: help demo demos build test race e2e chaos bench fuzz lint generate verify clean FORCE
+.DEFAULT_GOAL := help
