@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -43,6 +44,9 @@ func bind(fs *flag.FlagSet) run.Body {
 func (s *settings) run(ctx context.Context, p *run.Process) error {
 	s.s3.AccessKey, s.s3.SecretKey = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
 	s.s3.SessionToken = os.Getenv("AWS_SESSION_TOKEN")
+	if s.refresh <= 0 {
+		return fmt.Errorf("reading refresh %v: want more than 0", s.refresh)
+	}
 	source, err := store.Open(s.uri, s.s3)
 	if err != nil {
 		return err
