@@ -5,7 +5,6 @@ SCENARIO ?= promote
 ARGS ?=
 TOOLS := go tool -modfile=test/tools/go.mod
 BINARIES := rollout rollout-controller ingest serving energy local
-HEAVY := ./cmd/... ./rollout/controller ./charts ./dashboards ./alerts
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
