@@ -49,7 +49,9 @@ func MeanOf(clusters []Cluster) RatioMean {
 }
 
 // LogRatio is the estimated ln of the ratio of two means, with the variance of the estimate and the degrees of freedom
-// of that variance (Welch and Satterthwaite).
+// of that variance: one less than the clusters of the smaller arm, which is conservative whatever the variances. (The
+// degrees of Welch and Satterthwaite are estimated themselves, and are taken for many just when few clusters lie close
+// together by chance: with 5 of them and looks all the time, false alarms at 0.01 came to 0.025.)
 type LogRatio struct {
 	Estimate, Var, DF float64
 }
@@ -64,8 +66,8 @@ func CompareMeans(a, b RatioMean) (LogRatio, bool) {
 	if va+vb <= 0 {
 		return LogRatio{}, false
 	}
-	df := (va + vb) * (va + vb) / (va*va/float64(a.Clusters-1) + vb*vb/float64(b.Clusters-1))
-	return LogRatio{Estimate: math.Log(a.Mean) - math.Log(b.Mean), Var: va + vb, DF: df}, true
+	df := min(a.Clusters, b.Clusters) - 1
+	return LogRatio{Estimate: math.Log(a.Mean) - math.Log(b.Mean), Var: va + vb, DF: float64(df)}, true
 }
 
 // effectScale is the standard deviation of the prior on the ln of a ratio: effects of about a quarter are what the
@@ -87,9 +89,10 @@ func (r LogRatio) LogEAbove(null float64) float64 {
 	return normalMixture(normalScore((r.Estimate-null)/math.Sqrt(r.Var), r.DF), 1/r.Var, effectRho)
 }
 
-// LogEBelow returns the natural logarithm of the e-value against the null that the ln of the ratio is at least null.
+// LogEBelow returns the natural logarithm of the e-value against the null that the ln of the ratio is at least null. It is
+// tuned to find soonest that there is no difference at all, which is as far from null as null is from zero.
 func (r LogRatio) LogEBelow(null float64) float64 {
-	return normalMixture(normalScore((null-r.Estimate)/math.Sqrt(r.Var), r.DF), 1/r.Var, effectRho)
+	return normalMixture(normalScore((null-r.Estimate)/math.Sqrt(r.Var), r.DF), 1/r.Var, rhoFor(null))
 }
 
 // Interval returns the confidence sequence at level 1-alpha for the ratio: what neither side rejects at alpha/2.
@@ -119,6 +122,12 @@ func bisect(holds func(float64) bool) float64 {
 		}
 	}
 	return high
+}
+
+// rhoFor returns the tuning for a distance to find. It depends on what is declared before the run, never on data.
+func rhoFor(distance float64) float64 {
+	scale := math.Min(math.Max(distance, 0.02), effectScale)
+	return 1 / (scale * scale)
 }
 
 // normalMixture returns the log of the one-sided normal mixture at score z and intrinsic time v, tuned by rho.
