@@ -119,52 +119,46 @@ func zipped(s string) string {
 	return b.String()
 }
 
-func TestInfer(t *testing.T) {
-	h := serveRisk(t, HandlerOptions{MaxBodyBytes: 4096})
+// inferCase is a request body, its headers, and the status and words of the answer.
+type inferCase struct {
+	body   string
+	header []string
+	code   int
+	says   string
+}
+
+// with is a good request with one more field.
+func with(field string) string {
+	return `{"inputs":[{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}],` + field + `}`
+}
+
+// deep is a request with n nested lists.
+func deep(n int) string {
+	return `{"inputs":[],"x":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}`
+}
+
+// acceptedBodies are answered.
+func acceptedBodies() map[string]inferCase {
 	good := body1("[1,4]", "[1,2,3,4]")
-	deep := func(n int) string {
-		return `{"inputs":[],"x":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}`
+	return map[string]inferCase{
+		"good":                {good, nil, 200, `{"model_name":"vehicle-risk","model_version":"1","outputs":[{"name":"predict","datatype":"FP64","shape":[1],"data":[0.125]}]}`},
+		"white space":         {"\r\n\t " + good + " \n", nil, 200, "0.125"},
+		"any order of fields": {`{"inputs":[{"data":[100,0,110,0],"shape":[1,4],"datatype":"FP32","name":"input0"}]}`, nil, 200, "0.875"},
+		"exponents":           {body1("[1,4]", "[1e2,-0.5E-1,1.1e+2,0]"), nil, 200, "0.875"},
+		"id with escapes":     {with(`"id":"a\u00e9\"\\b"`), nil, 200, `"id":"a\u00e9\"\\b"`},
+		"id null":             {with(`"id":null`), nil, 200, `"model_version":"1","outputs"`},
+		"null outputs":        {with(`"outputs":null,"parameters":null`), nil, 200, "0.125"},
+		"parameters":          {with(`"parameters":{"a":"b","c":1.5,"d":true}`), nil, 200, "0.125"},
+		"gzip":                {zipped(good), []string{"Content-Encoding", "gzip"}, 200, "0.125"},
+		"identity":            {good, []string{"Content-Encoding", "identity"}, 200, "0.125"},
+		"binary declined":     {with(`"parameters":{"binary_data_output":false}`), nil, 200, "0.125"},
 	}
-	in := func(field string) string {
-		return `{"inputs":[{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}],` + field + `}`
-	}
-	for reason, c := range map[string]struct {
-		body   string
-		header []string
-		code   int
-		says   string
-	}{
-		"good":                    {good, nil, 200, `{"model_name":"vehicle-risk","model_version":"1","outputs":[{"name":"predict","datatype":"FP64","shape":[1],"data":[0.125]}]}`},
-		"white space":             {"\r\n\t " + good + " \n", nil, 200, "0.125"},
-		"any order of fields":     {`{"inputs":[{"data":[100,0,110,0],"shape":[1,4],"datatype":"FP32","name":"input0"}]}`, nil, 200, "0.875"},
-		"exponents":               {body1("[1,4]", "[1e2,-0.5E-1,1.1e+2,0]"), nil, 200, "0.875"},
-		"id with escapes":         {in(`"id":"a\u00e9\"\\b"`), nil, 200, `"id":"a\u00e9\"\\b"`},
-		"id null":                 {in(`"id":null`), nil, 200, `"model_version":"1","outputs"`},
-		"null outputs":            {in(`"outputs":null,"parameters":null`), nil, 200, "0.125"},
-		"parameters":              {in(`"parameters":{"a":"b","c":1.5,"d":true}`), nil, 200, "0.125"},
-		"gzip":                    {zipped(good), []string{"Content-Encoding", "gzip"}, 200, "0.125"},
-		"identity":                {good, []string{"Content-Encoding", "identity"}, 200, "0.125"},
-		"identity by name only":   {good, []string{"Content-Encoding", "deflate"}, 415, "deflate"},
-		"not gzip":                {good, []string{"Content-Encoding", "gzip"}, 400, "gzip"},
-		"gzip cut":                {zipped(good)[:40], []string{"Content-Encoding", "gzip"}, 400, "gzip"},
-		"gzip bomb":               {zipped(good + strings.Repeat(" ", 5000)), []string{"Content-Encoding", "gzip"}, 413, "4096"},
-		"too large":               {good + strings.Repeat(" ", 5000), nil, 413, "4096"},
-		"bytes after the end":     {good + "x", nil, 400, "byte"},
-		"not UTF-8":               {in("\"id\":\"\xff\""), nil, 400, "UTF-8"},
-		"binary header":           {good, []string{"Inference-Header-Content-Length", "10"}, 400, "binary"},
-		"binary output":           {in(`"outputs":[{"name":"predict","parameters":{"binary_data":true}}]`), nil, 400, "binary"},
-		"binary outputs":          {in(`"parameters":{"binary_data_output":true}`), nil, 400, "binary"},
-		"binary declined":         {in(`"parameters":{"binary_data_output":false}`), nil, 200, "0.125"},
-		"unknown output":          {in(`"outputs":[{"name":"probability"}]`), nil, 400, "probability"},
-		"output without a name":   {in(`"outputs":[{}]`), nil, 400, "predict"},
-		"nesting at the limit":    {deep(maxNesting - 1), nil, 400, "0 tensors"},
-		"nesting beyond":          {deep(maxNesting + 1), nil, 400, "nested deeper"},
-		"nesting far beyond":      {deep(1900), nil, 400, "nested deeper"},
+}
+
+// refusedTensors have a shape or data that no model takes.
+func refusedTensors() map[string]inferCase {
+	return map[string]inferCase{
 		"nested data":             {body1("[1,4]", strings.Repeat("[", 500)+strings.Repeat("]", 500)), nil, 400, "nested deeper"},
-		"two tensors":             {`{"inputs":[` + strings.Repeat(`{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]},`, 1) + `{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}`, nil, 400, "more than one"},
-		"inputs twice":            {`{"inputs":[],"inputs":[]}`, nil, 400, "twice"},
-		"inputs null":             {`{"inputs":null}`, nil, 400, "want '['"},
-		"body is a list":          {`[]`, nil, 400, "want '{'"},
 		"shape fraction":          {body1("[1.0,4]", "[1,2,3,4]"), nil, 400, "1.0"},
 		"shape string":            {body1(`["1",4]`, "[1,2,3,4]"), nil, 400, "number"},
 		"shape of three":          {body1("[1,1,4]", "[1,2,3,4]"), nil, 400, "dimensions"},
@@ -185,28 +179,66 @@ func TestInfer(t *testing.T) {
 		"bare exponent":           {body1("[1,4]", "[1e,2,3,4]"), nil, 400, "digit"},
 		"plus":                    {body1("[1,4]", "[+1,2,3,4]"), nil, 400, "number"},
 		"trailing comma":          {body1("[1,4]", "[1,2,3,4,]"), nil, 400, "number"},
-		"key is no string":        {`{1:2}`, nil, 400, "string"},
-		"control character":       {"{\"a\nb\":1}", nil, 400, "control"},
-		"unknown escape":          {`{"\q":1}`, nil, 400, "escape"},
-		"short escape":            {`{"\u12":1}`, nil, 400, "hexadecimal"},
-		"broken word":             {`{"x":nul}`, nil, 400, "value"},
-		"parameter null":          {in(`"parameters":{"a":null}`), nil, 400, `"a"`},
-		"parameter object":        {in(`"parameters":{"a":{}}`), nil, 400, `"a"`},
-	} {
-		w := send(h, "POST", "/v2/models/vehicle-risk/infer", c.body, c.header...)
-		if w.Code != c.code {
-			t.Errorf("%s: %d %s, want %d", reason, w.Code, w.Body, c.code)
+	}
+}
+
+// refusedBodies are wrong around the tensor.
+func refusedBodies() map[string]inferCase {
+	good := body1("[1,4]", "[1,2,3,4]")
+	return map[string]inferCase{
+		"deflate":               {good, []string{"Content-Encoding", "deflate"}, 415, "deflate"},
+		"not gzip":              {good, []string{"Content-Encoding", "gzip"}, 400, "gzip"},
+		"gzip cut":              {zipped(good)[:40], []string{"Content-Encoding", "gzip"}, 400, "gzip"},
+		"gzip bomb":             {zipped(good + strings.Repeat(" ", 5000)), []string{"Content-Encoding", "gzip"}, 413, "4096"},
+		"too large":             {good + strings.Repeat(" ", 5000), nil, 413, "4096"},
+		"bytes after the end":   {good + "x", nil, 400, "byte"},
+		"not UTF-8":             {with("\"id\":\"\xff\""), nil, 400, "UTF-8"},
+		"binary header":         {good, []string{"Inference-Header-Content-Length", "10"}, 400, "binary"},
+		"binary output":         {with(`"outputs":[{"name":"predict","parameters":{"binary_data":true}}]`), nil, 400, "binary"},
+		"binary outputs":        {with(`"parameters":{"binary_data_output":true}`), nil, 400, "binary"},
+		"unknown output":        {with(`"outputs":[{"name":"probability"}]`), nil, 400, "probability"},
+		"output without a name": {with(`"outputs":[{}]`), nil, 400, "predict"},
+		"nesting at the limit":  {deep(maxNesting - 1), nil, 400, "0 tensors"},
+		"nesting beyond":        {deep(maxNesting + 1), nil, 400, "nested deeper"},
+		"nesting far beyond":    {deep(1900), nil, 400, "nested deeper"},
+		"two tensors":           {`{"inputs":[` + strings.Repeat(`{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]},`, 1) + `{"name":"input0","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}`, nil, 400, "more than one"},
+		"inputs twice":          {`{"inputs":[],"inputs":[]}`, nil, 400, "twice"},
+		"inputs null":           {`{"inputs":null}`, nil, 400, "want '['"},
+		"body is a list":        {`[]`, nil, 400, "want '{'"},
+		"key is no string":      {`{1:2}`, nil, 400, "string"},
+		"control character":     {"{\"a\nb\":1}", nil, 400, "control"},
+		"unknown escape":        {`{"\q":1}`, nil, 400, "escape"},
+		"short escape":          {`{"\u12":1}`, nil, 400, "hexadecimal"},
+		"broken word":           {`{"x":nul}`, nil, 400, "value"},
+		"parameter null":        {with(`"parameters":{"a":null}`), nil, 400, `"a"`},
+		"parameter object":      {with(`"parameters":{"a":{}}`), nil, 400, `"a"`},
+	}
+}
+
+func TestInfer(t *testing.T) {
+	h := serveRisk(t, HandlerOptions{MaxBodyBytes: 4096})
+	for _, cases := range []map[string]inferCase{acceptedBodies(), refusedTensors(), refusedBodies()} {
+		for reason, c := range cases {
+			checkInfer(t, h, reason, c)
 		}
-		text := w.Body.String()
-		if c.code != 200 {
-			checkError(t, reason, w.Body.Bytes())
-			var e struct{ Error string }
-			_ = json.Unmarshal(w.Body.Bytes(), &e)
-			text = e.Error
-		}
-		if !strings.Contains(text, c.says) {
-			t.Errorf("%s: answer %s does not say %s", reason, text, c.says)
-		}
+	}
+}
+
+func checkInfer(t *testing.T, h http.Handler, reason string, c inferCase) {
+	t.Helper()
+	w := send(h, "POST", "/v2/models/vehicle-risk/infer", c.body, c.header...)
+	if w.Code != c.code {
+		t.Errorf("%s: %d %s, want %d", reason, w.Code, w.Body, c.code)
+	}
+	text := w.Body.String()
+	if c.code != 200 {
+		checkError(t, reason, w.Body.Bytes())
+		var e struct{ Error string }
+		_ = json.Unmarshal(w.Body.Bytes(), &e)
+		text = e.Error
+	}
+	if !strings.Contains(text, c.says) {
+		t.Errorf("%s: answer %s does not say %s", reason, text, c.says)
 	}
 }
 

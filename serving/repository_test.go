@@ -49,36 +49,42 @@ func TestBadModelNeverReplacesGoodOne(t *testing.T) {
 		"golden cut":        {fakeStored{model: constant(1), golden: "a,b,pred\n1,2\n"}, "row 1"},
 	} {
 		t.Run(reason, func(t *testing.T) {
-			registry := prometheus.NewRegistry()
-			source := &fakeSource{stored: map[string]fakeStored{"m/1": {revision: "good", model: constant(1), golden: goldenOne}}}
-			repo := NewRepository(RepositoryOptions{Source: source, Decode: source.decoder, Metrics: NewMetrics(registry)})
-			if err := repo.Load(t.Context(), "m", "1"); err != nil {
-				t.Fatal(err)
-			}
-			c.next.revision = "bad"
-			source.stored["m/1"] = c.next
-			swapped, err := repo.Refresh(t.Context(), "m", "1")
-			if swapped || err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Fatalf("Refresh = %v, %v, want an error naming %q", swapped, err, c.says)
-			}
-			m, err := repo.Lookup("m", "")
-			if err != nil || m.Revision != "good" {
-				t.Fatalf("Lookup = %+v, %v, want the good revision", m, err)
-			}
-			w := send(NewHandler(repo, HandlerOptions{}), "POST", "/v2/models/m/infer", body1("[1,2]", "[1,2]"))
-			if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"data":[1]`) {
-				t.Errorf("answer %d %s, want 200 with 1", w.Code, w.Body)
-			}
-			if got := testutil.ToFloat64(repo.metrics.loadFailures.WithLabelValues("m", "1")); got != 1 {
-				t.Errorf("%v failed loads counted, want 1", got)
-			}
-			if s := repo.List()[0]; s.State != stateReady || !strings.Contains(s.Reason, c.says) {
-				t.Errorf("index says %+v, want ready and the reason", s)
-			}
-			if err := repo.Ready(); err != nil {
-				t.Errorf("Ready() = %v, want nil", err)
-			}
+			checkKept(t, c.next, c.says)
 		})
+	}
+}
+
+// checkKept loads a good revision, refreshes to the next one, and finds the good one still there.
+func checkKept(t *testing.T, next fakeStored, says string) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	source := &fakeSource{stored: map[string]fakeStored{"m/1": {revision: "good", model: constant(1), golden: goldenOne}}}
+	repo := NewRepository(RepositoryOptions{Source: source, Decode: source.decoder, Metrics: NewMetrics(registry)})
+	if err := repo.Load(t.Context(), "m", "1"); err != nil {
+		t.Fatal(err)
+	}
+	next.revision = "bad"
+	source.stored["m/1"] = next
+	swapped, err := repo.Refresh(t.Context(), "m", "1")
+	if swapped || err == nil || !strings.Contains(err.Error(), says) {
+		t.Fatalf("Refresh = %v, %v, want an error naming %q", swapped, err, says)
+	}
+	m, err := repo.Lookup("m", "")
+	if err != nil || m.Revision != "good" {
+		t.Fatalf("Lookup = %+v, %v, want the good revision", m, err)
+	}
+	w := send(NewHandler(repo, HandlerOptions{}), "POST", "/v2/models/m/infer", body1("[1,2]", "[1,2]"))
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"data":[1]`) {
+		t.Errorf("answer %d %s, want 200 with 1", w.Code, w.Body)
+	}
+	if got := testutil.ToFloat64(repo.metrics.loadFailures.WithLabelValues("m", "1")); got != 1 {
+		t.Errorf("%v failed loads counted, want 1", got)
+	}
+	if s := repo.List()[0]; s.State != stateReady || !strings.Contains(s.Reason, says) {
+		t.Errorf("index says %+v, want ready and the reason", s)
+	}
+	if err := repo.Ready(); err != nil {
+		t.Errorf("Ready() = %v, want nil", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,22 +29,21 @@ func zip(tb testing.TB, data []byte) []byte {
 	return b.Bytes()
 }
 
+// and returns a copy of m with more keys and values.
+func and(m map[string]any, more ...string) map[string]any {
+	m = maps.Clone(m)
+	for i := 0; i < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	return m
+}
+
 func TestDecode(t *testing.T) {
 	text := encodings(t, smallModel())
 	unnamed := smallModel()
 	delete(unnamed["learner"].(obj), "feature_names")
 	bare := encodings(t, unnamed)["JSON"]
 	base := map[string]any{"objective": "reg:squarederror", "trees": 2}
-	with := func(more ...string) map[string]any {
-		m := map[string]any{}
-		for k, v := range base {
-			m[k] = v
-		}
-		for i := 0; i < len(more); i += 2 {
-			m[more[i]] = more[i+1]
-		}
-		return m
-	}
 	for reason, c := range map[string]struct {
 		files map[string][]byte
 		want  serving.Spec
@@ -58,7 +58,7 @@ func TestDecode(t *testing.T) {
 		"UBJSON comes first": {files: map[string][]byte{"model.ubj": text["UBJSON"], "model.json": []byte("broken")},
 			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base}},
 		"metadata": {files: map[string][]byte{"model.ubj": text["UBJSON"], "metadata.json": []byte(`{"name":"v1","unit":"Celsius","target":"T","feature_names":["a","b"]}`)},
-			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: with("trained_as", "v1", "unit", "Celsius", "target", "T")}},
+			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: and(base, "trained_as", "v1", "unit", "Celsius", "target", "T")}},
 		"names from metadata": {files: map[string][]byte{"model.json": bare, "metadata.json": []byte(`{"feature_names":["x","y"]}`)},
 			want: serving.Spec{Platform: "xgboost_json", Features: []string{"x", "y"}, Output: serving.FP32, Parameters: base}},
 		"no names at all": {files: map[string][]byte{"model.json": bare},
