@@ -107,8 +107,9 @@ func TestMixtureIsNumber(t *testing.T) {
 				if math.IsNaN(above) || math.IsNaN(below) {
 					t.Errorf("estimate %g, variance %g, df %g: log e %g above, %g below", estimate, v, df, above, below)
 				}
-				if (estimate > 0 && above < below) || (estimate < 0 && above > below) {
-					t.Errorf("estimate %g, variance %g, df %g: log e %g above, %g below: wrong side", estimate, v, df, above, below)
+				further := LogRatio{Estimate: estimate + 0.1, Var: v, DF: df}
+				if further.LogEAbove(0) < above || further.LogEBelow(0) > below {
+					t.Errorf("estimate %g, variance %g, df %g: a greater ratio is less evidence above, or more below", estimate, v, df)
 				}
 			}
 		}
