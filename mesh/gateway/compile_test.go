@@ -221,3 +221,26 @@ func BenchmarkCompile(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(time.Microsecond), "us/table")
 }
+
+// FuzzLocalRateLimit checks that whatever is accepted can be obeyed.
+func FuzzLocalRateLimit(f *testing.F) {
+	f.Add([]byte(`{"name":"envoy.filters.http.local_ratelimit","typed_config":{"@type":"` + rateLimitType + `","stat_prefix":"a",
+		"token_bucket":{"max_tokens":4,"tokens_per_fill":2,"fill_interval":"1s"},"filter_enabled":{"default_value":{"numerator":100}},
+		"response_headers_to_add":[{"header":{"key":"x-local-rate-limit","value":"true"},"append":false}]}}`))
+	f.Add([]byte(`{"name":1}`))
+	f.Add([]byte(`{"typed_config":{"status":{"code":1e300},"filter_enforced":{"default_value":{"numerator":4294967295}}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v := &review{}
+		l := v.localRateLimit("f", text)
+		if len(v.refusals) > 0 {
+			return
+		}
+		if l.enabled > million || l.enforced > million || l.status < 400 || l.status > 599 {
+			t.Errorf("accepted %s as %+v", text, l)
+		}
+		b := newTokenBucket(l.rate, time.Unix(0, 0))
+		if ok, remaining, reset := b.take(time.Unix(1, 0)); !ok || remaining != l.rate.max-1 || reset < 0 {
+			t.Errorf("%s: a full bucket gives %t, %d, %v", text, ok, remaining, reset)
+		}
+	})
+}

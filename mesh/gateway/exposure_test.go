@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout"
@@ -217,7 +218,7 @@ func browse(t testing.TB, g running, jar http.CookieJar, bucket *string, canary 
 	return nil
 }
 
-// TestSwapUnderLoad changes the table all the time: no request fails, and each one meets one of the two tables.
+// TestSwapUnderLoad changes the table every millisecond: no request fails, and each one meets one of the two tables.
 func TestSwapUnderLoad(t *testing.T) {
 	endpoints := bothVersions(t)
 	tables := []Objects{rendered(t, split(rollout.Allocate("run-1", 5)), endpoints), rendered(t, split(rollout.Allocate("run-1", 50)), endpoints)}
@@ -226,13 +227,15 @@ func TestSwapUnderLoad(t *testing.T) {
 	var swaps int
 	var swapper sync.WaitGroup
 	swapper.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		for {
 			select {
 			case <-stop:
 				return
-			default:
-				g.Load(tables[swaps%2])
+			case <-tick.C:
 				swaps++
+				g.Load(tables[swaps%2])
 			}
 		}
 	})

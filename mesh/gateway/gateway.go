@@ -5,7 +5,8 @@
 // Watch feeds Load from a Kubernetes API.
 //
 // What the gateway does not support it refuses when the object is loaded, never when a request meets it: a Refusal names
-// the object, the field and the value, and the version of the object that was accepted last stays in force. Before the
+// the object, the field and the value, and the version of the object that was accepted last stays in force. An object of
+// which no version was accepted is as if it were not there. Before the
 // first Load every request is answered with 503 and Retry-After, so that a restart never serves an empty table.
 //
 // # Supported and refused
