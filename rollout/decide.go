@@ -71,8 +71,9 @@ func whenAborted(s Situation) (Outcome, bool) {
 	return Outcome{Rollback, Aborted, "aborted by request"}, s.Asked == AskAbort
 }
 
+// whenPromotedByHand asks no gate, but it does not send everybody to a version that cannot answer.
 func whenPromotedByHand(s Situation) (Outcome, bool) {
-	return Outcome{Promote, PromotedFull, "promoted by request, whatever the gates say"}, s.Asked == AskPromoteFull
+	return Outcome{Promote, PromotedFull, "promoted by request, whatever the gates say"}, s.Asked == AskPromoteFull && s.CanaryReady
 }
 
 // whenHarmful rolls back on the first gate that says Harm.
@@ -125,6 +126,9 @@ func whenNotReady(s Situation) (Outcome, bool) {
 func (s Situation) overdue() bool { return !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) }
 
 func whenNotBegun(s Situation) (Outcome, bool) {
+	if len(s.Plan.Steps) == 0 {
+		return Outcome{Hold, Inconclusive, "the plan has no steps"}, true
+	}
 	if s.Run.Step > 0 {
 		return Outcome{}, false
 	}
@@ -212,4 +216,10 @@ func onward(s Situation, why Reason, message string) Outcome {
 	return Outcome{Advance, why, fmt.Sprintf("%s; next step: %d %%", message, next.Weight)}
 }
 
-func (p Plan) step(n int) Step { return p.Steps[min(max(n, 1), len(p.Steps))-1] }
+// step returns step n of the plan, from 1, the last one for what lies beyond, and none of a plan without steps.
+func (p Plan) step(n int) Step {
+	if len(p.Steps) == 0 {
+		return Step{}
+	}
+	return p.Steps[min(max(n, 1), len(p.Steps))-1]
+}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -22,11 +23,14 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	if p.ro.Status.StableVersion == "" {
 		return r.store(ctx, p)
 	}
-	objects, err := r.render(ctx, p)
+	objects, err := r.render(p)
 	if err != nil {
-		return r.stall(ctx, p.ro, reasonInvalidSpec, err)
+		return err
 	}
 	if p.urgent {
+		if err := sign(objects.Route, p.ro.Status.LastRun); err != nil {
+			return err
+		}
 		if _, err := r.put(ctx, p, objects.Route); err != nil {
 			return err
 		}
@@ -41,26 +45,29 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 // render returns the objects for the status to write. Versions that a route may still lead to stay reachable: those in
 // the live subsets while the route is about to change, and those of the last run for a grace period after it ended,
 // since proxies learn of the route's change later than the API server.
-func (r *Reconciler) render(ctx context.Context, p *pass) (Objects, error) {
+func (r *Reconciler) render(p *pass) (Objects, error) {
 	t := p.traffic()
 	objects, err := r.Router.Render(t, nil)
 	if err != nil {
-		return Objects{}, fmt.Errorf("rendering the routes of %q: %w", p.ro.Name, err)
+		return Objects{}, &specError{err}
 	}
 	var leaving []string
 	if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(r.Grace)) {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
-	if same, _ := r.same(ctx, objects.Route); !same {
-		if live, err := r.read(ctx, objects.Subsets); err == nil {
-			leaving = append(leaving, r.Router.Versions(live, t.VersionLabel)...)
-		}
+	subsets, stand := p.live[objects.Subsets.GetKind()]
+	if route := p.live[objects.Route.GetKind()]; stand && (route == nil || !sameSpec(route, objects.Route)) {
+		leaving = append(leaving, r.Router.Versions(subsets, t.VersionLabel)...)
 	}
 	return r.Router.Render(t, leaving)
 }
 
-// express makes the mesh show the status: what must be reachable first, then the route, then the rest.
+// express makes the mesh show the status: what must be reachable first, then the route, then the rest, which the split of
+// the traffic does not wait for.
 func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
+	if p.blind != nil {
+		return p.blind
+	}
 	if _, err := r.put(ctx, p, o.Subsets); err != nil {
 		return err
 	}
@@ -71,13 +78,15 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	if changed {
 		r.noteRoute(p)
 	}
-	if err := r.limit(ctx, p, o); err != nil {
-		return err
-	}
+	err = r.limit(ctx, p, o)
 	if r.Rules {
-		_, err = r.put(ctx, p, rulesFor(p.ro))
+		_, rules := r.put(ctx, p, rulesFor(p.ro))
+		err = errors.Join(err, rules)
 	}
-	return err
+	if err != nil {
+		r.Log.Warn("Could not write what goes with the route", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
+	}
+	return nil
 }
 
 // noteRoute tells a repair of a foreign edit from a step of our own.
@@ -113,6 +122,12 @@ func (e *foreignError) Error() string {
 	return fmt.Sprintf("%s %q exists and is not Siskin's: rename the rollout or delete the object", e.kind, e.name)
 }
 
+// specError says that the spec cannot be expressed in the mesh.
+type specError struct{ error }
+
+// Unwrap returns what is wrong with the spec.
+func (e *specError) Unwrap() error { return e.error }
+
 // put makes an object of ours what it should be, and says whether it was not. Server-side apply sets whole objects; what
 // somebody else added to one of ours is then removed by an update.
 func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstructured) (bool, error) {
@@ -125,7 +140,7 @@ func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstru
 		if !ours(p.ro, live) {
 			return false, &foreignError{want.GetKind(), want.GetName()}
 		}
-		if sameSpec(live, want) && live.GetLabels()[v1alpha1.LabelRollout] == p.ro.Name {
+		if sameSpec(live, want) && marked(p.ro, live, want) {
 			return false, nil
 		}
 	}
@@ -133,14 +148,21 @@ func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstru
 	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership); err != nil {
 		return false, fmt.Errorf("applying %s %q: %w", want.GetKind(), want.GetName(), err)
 	}
-	if sameSpec(applied, want) {
-		return true, nil
+	if !sameSpec(applied, want) {
+		applied.Object["spec"] = want.Object["spec"]
+		if err := r.Client.Update(ctx, applied, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+			return false, fmt.Errorf("removing foreign fields of %s %q: %w", want.GetKind(), want.GetName(), err)
+		}
 	}
-	applied.Object["spec"] = want.Object["spec"]
-	if err := r.Client.Update(ctx, applied, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return false, fmt.Errorf("removing foreign fields of %s %q: %w", want.GetKind(), want.GetName(), err)
-	}
+	p.live[want.GetKind()] = applied
 	return true, nil
+}
+
+// marked says whether a live object carries the label, the owner and the signature that it should.
+func marked(ro *v1alpha1.Rollout, live, want *unstructured.Unstructured) bool {
+	signature, signed := want.GetAnnotations()[annotationEnded]
+	return live.GetLabels()[v1alpha1.LabelRollout] == ro.Name && metav1.IsControlledBy(live, ro) &&
+		(!signed || live.GetAnnotations()[annotationEnded] == signature)
 }
 
 // read returns the live object of the same kind and name.
@@ -149,15 +171,6 @@ func (r *Reconciler) read(ctx context.Context, like *unstructured.Unstructured) 
 	live.SetGroupVersionKind(like.GroupVersionKind())
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(like), live)
 	return live, err
-}
-
-// same says whether the live object shows what is wanted.
-func (r *Reconciler) same(ctx context.Context, want *unstructured.Unstructured) (bool, error) {
-	live, err := r.read(ctx, want)
-	if err != nil {
-		return false, err
-	}
-	return sameSpec(live, want), nil
 }
 
 // sameSpec compares specs as JSON: numbers of one value may have several Go types.

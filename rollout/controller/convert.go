@@ -124,7 +124,9 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 	return t
 }
 
-// runOf reads the run that is going on from the status; nil when there is none.
+// runOf reads the run that is going on from the status; nil when there is none. Evidence that cannot be read, as another
+// release may have written it, is an error beside a run that gathers its evidence anew: the blocks that were counted stay
+// behind it, and nothing passes on evidence that is not there.
 func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
 	s := ro.Status.Run
 	if s == nil {
@@ -134,10 +136,12 @@ func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
 		ID: s.ID, Step: int(ro.Status.Step), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
 		StepStarted: timeOf(s.StepStartedAt), Waiting: timeOf(s.WaitingSince), LastBlock: timeOf(s.LastBlock), PausedAt: timeOf(s.PausedAt),
 	}
-	if len(s.Evidence) > 0 {
-		if err := r.Evidence.UnmarshalBinary(s.Evidence); err != nil {
-			return nil, fmt.Errorf("reading status.run.evidence: %w", err)
-		}
+	if len(s.Evidence) == 0 {
+		return r, nil
+	}
+	if err := r.Evidence.UnmarshalBinary(s.Evidence); err != nil {
+		r.Evidence = rollout.Evidence{}
+		return r, fmt.Errorf("reading status.run.evidence: %w", err)
 	}
 	return r, nil
 }
@@ -158,7 +162,7 @@ func timeOf(t *metav1.MicroTime) time.Time {
 	if t == nil {
 		return time.Time{}
 	}
-	return t.Time.UTC()
+	return t.UTC()
 }
 
 func microTime(t time.Time) *metav1.MicroTime {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -12,11 +13,27 @@ import (
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
-// observe counts the blocks that have become complete since the last pass. When the source of evidence cannot tell,
-// nothing is counted: the evidence stays what it was, and the gates say NoData once it is stale.
+// askAgain is when to look again after no question could be put because too many were under way.
+const askAgain = 200 * time.Millisecond
+
+// observe judges what is known, and unless that rolls back already, counts the blocks that have become complete since the
+// last pass and judges again. When the source of evidence cannot tell, nothing is counted: the evidence stays what it
+// was, and the gates say NoData once it is stale.
 func (r *Reconciler) observe(ctx context.Context, p *pass) {
+	p.judge()
+	from := rollout.GridFloor(p.run.LastBlock, p.plan.Interval)
+	if from.Before(p.run.LastBlock) {
+		from = from.Add(p.plan.Interval) // the interval was changed; the block that LastBlock falls in is passed over
+	}
 	to := rollout.GridFloor(p.now.Add(-r.Lag), p.plan.Interval)
-	if !to.After(p.run.LastBlock) {
+	if p.harmful() || !to.After(from) {
+		return
+	}
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	default:
+		p.busy = true
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
@@ -25,7 +42,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 		Service: rollout.Service{Namespace: p.ro.Namespace, Name: p.ro.Spec.Service.Name},
 		Gates:   p.plan.Gates,
 		Stable:  p.ro.Status.StableVersion, Canary: p.ro.Status.CanaryVersion,
-		From: p.run.LastBlock, To: to, Interval: p.plan.Interval,
+		From: from, To: to, Interval: p.plan.Interval,
 	})
 	if err != nil {
 		r.Log.Warn("Could not read evidence", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
@@ -34,6 +51,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	}
 	run := p.run.Count(p.plan, blocks)
 	p.run = &run
+	p.judge()
 }
 
 // lookAtWorkloads finds out whether the versions that the pass may send traffic to can answer.

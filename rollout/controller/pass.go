@@ -6,6 +6,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout"
@@ -24,6 +25,13 @@ type pass struct {
 	outcome  rollout.Outcome
 
 	stableReady, canaryReady bool
+	// live is what stands in the mesh, by kind. When subsets could not be read, blind says why.
+	live  map[string]*unstructured.Unstructured
+	blind error
+	// gone is set when the mesh says that the run has ended, although the status does not know yet.
+	gone *v1alpha1.LastRunStatus
+	// busy says that the source of evidence was not asked because too many questions were under way.
+	busy bool
 	// urgent says that the mesh is written before the status, because traffic leaves the canary.
 	urgent bool
 }
@@ -34,9 +42,10 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := runOf(ro)
-	if err != nil {
-		return nil, err
+	run, lost := runOf(ro)
+	if lost != nil {
+		r.Log.Warn("Began the evidence anew", "namespace", ro.Namespace, "rollout", ro.Name, "error", lost)
+		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
 	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, run: run, now: r.Now().UTC()}
 	for i := range p.ro.Status.Requests {
@@ -51,7 +60,7 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 // judging says whether evidence matters in this pass. It does not when the run ends by the spec or by request: then
 // nothing, not even the source of evidence, may stand in the way.
 func (p *pass) judging() bool {
-	return p.run != nil && p.ro.Spec.Version == p.ro.Status.CanaryVersion && p.action() != rollout.AskAbort
+	return p.run != nil && p.gone == nil && p.ro.Spec.Version == p.ro.Status.CanaryVersion && p.action() != rollout.AskAbort
 }
 
 func (p *pass) action() rollout.Action {
@@ -66,6 +75,11 @@ func (p *pass) judge() {
 	p.ro.Status.Gates = gateStatuses(p.findings)
 }
 
+// harmful says whether what is known already rolls the run back.
+func (p *pass) harmful() bool {
+	return slices.ContainsFunc(p.findings, func(f rollout.Finding) bool { return f.Verdict == rollout.Harm })
+}
+
 // decide chooses what to do and writes it into the status that act will store.
 func (p *pass) decide() {
 	st := &p.ro.Status
@@ -74,10 +88,13 @@ func (p *pass) decide() {
 		p.adopt()
 	case p.run == nil:
 		p.rest()
+	case p.gone != nil:
+		p.outcome = rollout.Outcome{Decision: rollout.Rollback, Reason: rollout.Reason(p.gone.Reason), Message: p.gone.Message}
+		p.end(p.gone.Outcome)
+		st.LastRun.EndedAt = p.gone.EndedAt
 	case p.ro.Spec.Version == st.StableVersion:
 		p.outcome = rollout.Outcome{Decision: rollout.Rollback, Reason: rollout.VersionSetBack, Message: fmt.Sprintf("spec.version was set back to %q", st.StableVersion)}
 		p.end(v1alpha1.OutcomeRolledBack)
-		st.RejectedVersion = ""
 	case p.ro.Spec.Version != st.CanaryVersion:
 		p.outcome = rollout.Outcome{Decision: rollout.Rollback, Reason: rollout.Superseded, Message: fmt.Sprintf("spec.version was changed to %q while %q was on trial", p.ro.Spec.Version, st.CanaryVersion)}
 		p.end(v1alpha1.OutcomeSuperseded)
@@ -154,7 +171,7 @@ func (p *pass) end(outcome string) {
 	} else {
 		p.urgent = true
 	}
-	if outcome == v1alpha1.OutcomeRolledBack {
+	if outcome == v1alpha1.OutcomeRolledBack && p.outcome.Reason != rollout.VersionSetBack {
 		st.RejectedVersion = st.CanaryVersion
 	}
 	st.CanaryVersion, st.Run, st.Weight, st.Step, st.Allocation = "", nil, 0, 0, ""
@@ -219,6 +236,9 @@ func (p *pass) traffic() mesh.Traffic {
 func (p *pass) until(lag time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond
+	}
+	if p.busy {
+		return askAgain
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
 		return 30 * time.Second

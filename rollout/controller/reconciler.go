@@ -54,6 +54,9 @@ type Options struct {
 	Timeout time.Duration
 	// Grace is how long a version stays reachable after the last route to it was removed; 30 s by default.
 	Grace time.Duration
+	// Questions is how many questions may be put to the source of evidence at once; 4 by default. The other workers stay
+	// free for what needs no evidence when the source is slow.
+	Questions int
 	// Rules makes the controller write a PrometheusRule for each rollout.
 	Rules bool
 	// Record tells people; nobody by default.
@@ -71,7 +74,10 @@ type Options struct {
 }
 
 // Reconciler runs the loop for every Rollout.
-type Reconciler struct{ Options }
+type Reconciler struct {
+	Options
+	asking chan struct{} // holds one element for each question under way
+}
 
 // New returns a reconciler, or an error that names the dependency that is missing.
 func New(o Options) (*Reconciler, error) {
@@ -91,13 +97,16 @@ func New(o Options) (*Reconciler, error) {
 	o.Lag = orDefault(o.Lag, 5*time.Second)
 	o.Timeout = orDefault(o.Timeout, 5*time.Second)
 	o.Grace = orDefault(o.Grace, 30*time.Second)
+	if o.Questions <= 0 {
+		o.Questions = 4
+	}
 	if o.Record == nil {
 		o.Record = func(*v1alpha1.Rollout, bool, string, string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reconciler{Options: o}, nil
+	return &Reconciler{Options: o, asking: make(chan struct{}, o.Questions)}, nil
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -128,12 +137,15 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	}
 	pass, err := r.begin(&ro)
 	if err != nil {
-		return ctrl.Result{}, r.stall(ctx, &ro, reasonInvalidSpec, err)
+		return quiet(r.stall(ctx, &ro, reasonInvalidSpec, err))
+	}
+	if err := r.lookAtMesh(ctx, pass); err != nil {
+		return r.finish(ctx, pass, err)
 	}
 	r.lookAtWorkloads(ctx, pass)
 	if pass.judging() {
+		r.repair(ctx, pass)
 		r.observe(ctx, pass)
-		pass.judge()
 	}
 	pass.decide()
 	return r.finish(ctx, pass, r.act(ctx, pass))
@@ -142,14 +154,30 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 // finish turns the end of a pass into the time of the next one.
 func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Result, error) {
 	var foreign *foreignError
+	var spec *specError
 	switch {
-	case apierrors.IsConflict(err):
-		// Somebody wrote the rollout meanwhile; look again.
-		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	case errors.As(err, &foreign):
-		return ctrl.Result{RequeueAfter: p.plan.Interval}, r.stall(ctx, p.ro, reasonNotOwned, err)
+		result, err := quiet(r.stall(ctx, p.was, reasonNotOwned, err))
+		return later(result, p.plan.Interval), err
+	case errors.As(err, &spec):
+		return quiet(r.stall(ctx, p.was, reasonInvalidSpec, err))
 	case err != nil:
-		return ctrl.Result{}, err
+		return quiet(err)
 	}
 	return ctrl.Result{RequeueAfter: p.until(r.Lag)}, nil
+}
+
+// quiet turns a conflict into a second look at once: somebody wrote the rollout meanwhile.
+func quiet(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+func later(result ctrl.Result, otherwise time.Duration) ctrl.Result {
+	if result.RequeueAfter == 0 {
+		result.RequeueAfter = otherwise
+	}
+	return result
 }

@@ -23,6 +23,7 @@ const (
 	reasonStable         rollout.Reason = "Stable"
 	reasonRejected       rollout.Reason = "Rejected"
 	reasonRunStarted     rollout.Reason = "RunStarted"
+	reasonEvidenceLost   rollout.Reason = "EvidenceLost"
 )
 
 // describe writes the outcome into the status: one word everywhere.
@@ -31,9 +32,13 @@ func (p *pass) describe() {
 	st.ObservedGeneration = p.ro.Generation
 	settled := p.outcome.Reason == reasonStable || p.outcome.Reason == reasonRejected
 	ended := st.LastRun != nil && st.Run == nil
-	// A finished run keeps saying why it ended, until something else happens.
-	if !settled || !ended {
-		st.Decision, st.Reason, st.Message = string(p.outcome.Decision), string(p.outcome.Reason), p.outcome.Message
+	st.Decision, st.Reason, st.Message = string(p.outcome.Decision), string(p.outcome.Reason), p.outcome.Message
+	if settled && ended {
+		// A finished run keeps saying why it ended, until something else happens.
+		st.Decision, st.Reason, st.Message = string(rollout.Rollback), st.LastRun.Reason, st.LastRun.Message
+		if st.LastRun.Outcome == v1alpha1.OutcomePromoted {
+			st.Decision = string(rollout.Promote)
+		}
 	}
 	p.conditions()
 }
@@ -64,13 +69,21 @@ func (p *pass) conditions() {
 	present(v1alpha1.ConditionReconciling, ready == metav1.ConditionFalse && !paused && !rejected)
 }
 
-// stall says in the status that nothing will happen until somebody acts. The routes stay as they are.
+// stall says in the status that nothing will happen until somebody acts, and why. Nothing that the pass had decided is
+// written, and the routes stay as they are.
 func (r *Reconciler) stall(ctx context.Context, ro *v1alpha1.Rollout, reason rollout.Reason, cause error) error {
 	now := ro.DeepCopy()
-	meta.SetStatusCondition(&now.Status.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: string(reason), Message: cause.Error(), ObservedGeneration: ro.Generation,
-	})
-	now.Status.ObservedGeneration = ro.Generation
+	st := &now.Status
+	st.ObservedGeneration = ro.Generation
+	st.Decision, st.Reason, st.Message = string(rollout.Hold), string(reason), cause.Error()
+	meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionReconciling)
+	for kind, status := range map[string]metav1.ConditionStatus{
+		v1alpha1.ConditionReady: metav1.ConditionFalse, v1alpha1.ConditionStalled: metav1.ConditionTrue,
+	} {
+		meta.SetStatusCondition(&st.Conditions, metav1.Condition{
+			Type: kind, Status: status, Reason: st.Reason, Message: st.Message, ObservedGeneration: ro.Generation,
+		})
+	}
 	if equality.Semantic.DeepEqual(ro.Status, now.Status) {
 		return nil
 	}
