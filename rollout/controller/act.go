@@ -190,8 +190,11 @@ func plain(v any) any {
 	return out
 }
 
-// ours says whether an object was written for this rollout.
+// ours says whether an object was written for this rollout, or for an earlier one of its name.
 func ours(ro *v1alpha1.Rollout, live *unstructured.Unstructured) bool {
+	if owner := metav1.GetControllerOf(live); owner != nil && (owner.Kind != "Rollout" || owner.Name != ro.Name) {
+		return false
+	}
 	if live.GetLabels()[v1alpha1.LabelRollout] == ro.Name || metav1.IsControlledBy(live, ro) {
 		return true
 	}

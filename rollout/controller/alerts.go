@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -18,7 +19,8 @@ import (
 
 const (
 	maxWebhookBytes = 1 << 20
-	maxAlerts       = 64 // the bound of status.alerts
+	maxAlerts       = 64   // the bound of status.alerts
+	maxSummary      = 1024 // bytes of an alert's summary that the status keeps
 )
 
 // notification is Alertmanager's webhook payload, version 4; fields that Siskin does not need are left out.
@@ -45,7 +47,11 @@ func (r *Reconciler) Webhook() http.Handler {
 		}
 		var n notification
 		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxWebhookBytes)).Decode(&n); err != nil {
-			http.Error(w, fmt.Sprintf("decoding the notification: %v", err), http.StatusBadRequest)
+			code := http.StatusBadRequest
+			if _, large := errors.AsType[*http.MaxBytesError](err); large {
+				code = http.StatusRequestEntityTooLarge
+			}
+			http.Error(w, fmt.Sprintf("decoding the notification: %v", err), code)
 			return
 		}
 		if err := n.check(); err != nil {
@@ -54,6 +60,7 @@ func (r *Reconciler) Webhook() http.Handler {
 		}
 		if err := r.take(req.Context(), n); err != nil {
 			r.Log.Error("Could not store alerts", "error", err)
+			w.Header().Set("Retry-After", "5")
 			http.Error(w, "storing the alerts: try again", http.StatusServiceUnavailable)
 		}
 	})
@@ -142,9 +149,17 @@ func withAlert(all []v1alpha1.AlertStatus, a notificationAlert) []v1alpha1.Alert
 	}
 	all = append(all, v1alpha1.AlertStatus{
 		Fingerprint: id, Name: a.Labels["alertname"], Severity: a.Labels["severity"],
-		Summary: a.Annotations["summary"], Labels: a.Labels, StartsAt: metav1.NewTime(a.StartsAt),
+		Summary: cut(a.Annotations["summary"], maxSummary), Labels: a.Labels, StartsAt: metav1.NewTime(a.StartsAt),
 	})
 	return all[max(0, len(all)-maxAlerts):]
+}
+
+// cut shortens a text to a number of bytes, at the end of a character.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
 }
 
 // identity stands for a fingerprint where an old Alertmanager sends none: the labels in order.
