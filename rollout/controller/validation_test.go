@@ -1,0 +1,215 @@
+package controller_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/siskin-dev/siskin/charts"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+const goodManifest = `
+apiVersion: siskin.dev/v1alpha1
+kind: Rollout
+metadata: {name: coolant, namespace: validation}
+spec:
+  version: v1
+  service: {name: coolant, port: 8080}
+  steps: [{weight: 5}]
+`
+
+// celCases has a bad object for every rule of the CRD: a patch of the good manifest, by path, and the sentence.
+var celCases = map[string]struct {
+	path string
+	bad  string // YAML
+	want string
+}{
+	"LongName":         {path: "metadata.name", bad: strings.Repeat("a", 53), want: "metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"},
+	"Version":          {path: "spec.version", bad: "-v1", want: "version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"},
+	"ServiceName":      {path: "spec.service.name", bad: "Coolant", want: "service.name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
+	"Steps":            {path: "spec.steps", bad: "[{weight: 5}, {weight: 5}]", want: "steps must have growing weights, because units move only from stable to canary during a ramp"},
+	"Hold":             {path: "spec.steps", bad: "[{weight: 5, hold: 721h}]", want: "hold must be between 0s and 720h"},
+	"Assignment":       {path: "spec.assignment", bad: "{}", want: "assignment must set header or cookie"},
+	"Header":           {path: "spec.assignment", bad: "{header: {name: X-Bucket}}", want: "assignment.header.name must consist of lower-case letters, digits and '-'"},
+	"Cookie":           {path: "spec.assignment", bad: "{cookie: {name: 'a b'}}", want: "assignment.cookie.name must consist of letters, digits, '_' and '-'"},
+	"CookieAge":        {path: "spec.assignment", bad: "{cookie: {name: a, maxAge: 500ms}}", want: "assignment.cookie.maxAge must be between 1s and 8760h"},
+	"Burst":            {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, burst: 4}", want: "rateLimit.burst must be at least rateLimit.requestsPerSecond"},
+	"GateName":         {path: "spec.gates", bad: "[{name: Errors, type: ErrorRate}]", want: "gate name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
+	"NoThreshold":      {path: "spec.gates", bad: "[{name: a, type: Latency}]", want: "threshold is required when type is 'Latency'"},
+	"ThresholdOfOther": {path: "spec.gates", bad: "[{name: a, type: ErrorRate, threshold: 1s}]", want: "threshold may only be specified when type is 'Latency'"},
+	"ThresholdZero":    {path: "spec.gates", bad: "[{name: a, type: Latency, threshold: 0s}]", want: "threshold must be above 0s and at most 1h"},
+	"NoQuery":          {path: "spec.gates", bad: "[{name: a, type: Mean}]", want: "query is required when type is 'Mean'"},
+	"QueryOfOther":     {path: "spec.gates", bad: "[{name: a, type: ErrorRate, query: {sum: a, count: b}}]", want: "query may only be specified when type is 'Mean'"},
+	"DirectionOfOther": {path: "spec.gates", bad: "[{name: a, type: ErrorRate, direction: Lower}]", want: "direction may only be specified when type is 'Mean'"},
+	"MatchersOfOther":  {path: "spec.gates", bad: "[{name: a, type: ErrorRate, matchers: [{name: a, value: b}]}]", want: "matchers may only be specified when type is 'Alerts'"},
+	"MarginOfAlerts":   {path: "spec.gates", bad: "[{name: a, type: Alerts, margin: '1.5'}]", want: "margin may not be specified when type is 'Alerts'"},
+	"ToleranceOfMean":  {path: "spec.gates", bad: "[{name: a, type: Mean, query: {sum: a, count: b}, tolerance: '0.1'}]", want: "tolerance may only be specified when type is 'ErrorRate' or 'Latency'"},
+	"Margin":           {path: "spec.gates", bad: "[{name: a, type: ErrorRate, margin: '1.0'}]", want: `margin must be a decimal above 1 and at most 100, such as "1.5"`},
+	"MarginWord":       {path: "spec.gates", bad: "[{name: a, type: ErrorRate, margin: 'much'}]", want: `margin must be a decimal above 1 and at most 100, such as "1.5"`},
+	"MarginNaN":        {path: "spec.gates", bad: "[{name: a, type: ErrorRate, margin: 'NaN'}]", want: `margin must be a decimal above 1 and at most 100, such as "1.5"`},
+	"Tolerance":        {path: "spec.gates", bad: "[{name: a, type: ErrorRate, tolerance: '1.5'}]", want: `tolerance must be a decimal between 0 and 1, such as "0.01"`},
+	"Interval":         {path: "spec.analysis", bad: "{interval: 100ms}", want: "analysis.interval must be between 1s and 1h"},
+	"WarmUp":           {path: "spec.analysis", bad: "{warmUp: 25h}", want: "analysis.warmUp must be between 0s and 24h"},
+	"FalseAlarm":       {path: "spec.analysis", bad: "{falseAlarm: '0.6'}", want: `analysis.falseAlarm must be a decimal above 0 and at most 0.5, such as "0.01"`},
+	"Miss":             {path: "spec.analysis", bad: "{miss: '5e-2'}", want: `analysis.miss must be a decimal above 0 and at most 0.5, such as "0.05"`},
+	"Cap":              {path: "spec.analysis", bad: "{cap: 721h}", want: "analysis.cap must be between 1s and 720h"},
+}
+
+func TestValidation(t *testing.T) {
+	c, err := client.New(api.Config(), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func(path, bad string) error {
+		o := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(goodManifest), &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		if path != "" {
+			var value any
+			if err := yaml.Unmarshal([]byte(bad), &value); err != nil {
+				t.Fatal(err)
+			}
+			if err := unstructured.SetNestedField(o.Object, value, strings.Split(path, ".")...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c.Create(t.Context(), o, client.DryRunAll)
+	}
+	if err := create("", ""); err != nil {
+		t.Fatalf("the good manifest: %v", err)
+	}
+	for name, tc := range celCases {
+		t.Run(name, func(t *testing.T) {
+			err := create(tc.path, tc.bad)
+			var status *apierrors.StatusError
+			if !errors.As(err, &status) || !apierrors.IsInvalid(err) {
+				t.Fatalf("%s: %s: got %v, want an invalid error", tc.path, tc.bad, err)
+			}
+			var got []string
+			for _, cause := range status.Status().Details.Causes {
+				got = append(got, cause.Message)
+			}
+			if !slices.ContainsFunc(got, func(m string) bool { return strings.HasSuffix(m, ": "+tc.want) || m == tc.want }) {
+				t.Errorf("%s: %s: got %q, want %q", tc.path, tc.bad, got, tc.want)
+			}
+		})
+	}
+}
+
+// TestEveryRuleIsTested keeps the table above whole.
+func TestEveryRuleIsTested(t *testing.T) {
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.Unmarshal(charts.RolloutCRD, &crd); err != nil {
+		t.Fatal(err)
+	}
+	rules := 0
+	var walk func(s *apiextensionsv1.JSONSchemaProps)
+	walk = func(s *apiextensionsv1.JSONSchemaProps) {
+		for _, rule := range s.XValidations {
+			rules++
+			tested := false
+			for _, tc := range celCases {
+				tested = tested || tc.want == rule.Message
+			}
+			if !tested {
+				t.Errorf("no case for the rule %q with the message %q", rule.Rule, rule.Message)
+			}
+		}
+		for _, p := range s.Properties {
+			walk(&p)
+		}
+		if s.Items != nil && s.Items.Schema != nil {
+			walk(s.Items.Schema)
+		}
+	}
+	walk(crd.Spec.Versions[0].Schema.OpenAPIV3Schema)
+	if rules < 25 {
+		t.Errorf("found %d rules in the CRD; the walk misses some", rules)
+	}
+}
+
+// TestInvalidSpec: what the CRD lets through and the mesh cannot express stalls the rollout with a sentence, decides
+// nothing, and goes on when it is put right.
+func TestInvalidSpec(t *testing.T) {
+	w := running(t, 1)
+	w.edit(func(ro *v1alpha1.Rollout) {
+		ro.Spec.Assignment.Header.Name = "x-siskin-variant"
+	})
+	w.source.counts = nothing
+	before := w.get()
+	ro := w.turn()
+	stalled := meta.FindStatusCondition(ro.Status.Conditions, v1alpha1.ConditionStalled)
+	if stalled == nil || stalled.Reason != "InvalidSpec" || !strings.Contains(stalled.Message, `"x-siskin-variant"`) {
+		t.Fatalf("stalled: %+v, want InvalidSpec with the header", stalled)
+	}
+	if ro.Status.Weight != 5 || len(w.canary()) != 5 || ro.Status.Run.ID != before.Status.Run.ID {
+		t.Errorf("weight %d, %d buckets; want the step as it was", ro.Status.Weight, len(w.canary()))
+	}
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Header.Name = "x-siskin-bucket" })
+	w.source.counts = healthy
+	w.until("promoted", ended(v1alpha1.OutcomePromoted))
+}
+
+// TestEvidenceOfAnotherRelease: evidence that cannot be read begins anew, and nobody's variant changes for it.
+func TestEvidenceOfAnotherRelease(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"Garbage": []byte("not evidence at all"),
+		"Short":   {1},
+		"Zeroes":  make([]byte, 4096),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := running(t, 1)
+			w.turn()
+			last := w.get().Status.Run.LastBlock
+			w.editStatus(func(st *v1alpha1.RolloutStatus) { st.Run.Evidence = raw })
+			w.clock = w.clock.Add(10 * time.Second)
+			w.turn()
+			q := w.source.asked[len(w.source.asked)-1]
+			if q.From.Before(last.Time) {
+				t.Errorf("blocks from %v are asked for again, although those up to %v were counted", q.From, last)
+			}
+			if !slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "EvidenceLost") }) {
+				t.Errorf("nobody was told: %q", w.events)
+			}
+			w.until("promoted", ended(v1alpha1.OutcomePromoted))
+		})
+	}
+}
+
+// TestIntervalChange: after a change of the interval the blocks lie on the new grid, and none overlaps one that counted.
+func TestIntervalChange(t *testing.T) {
+	w := running(t, 1)
+	w.turn()
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Analysis.Interval.Duration = 7 * time.Second })
+	last := w.get().Status.Run.LastBlock.Time
+	w.source.asked = nil
+	for range 4 {
+		w.turn()
+	}
+	if len(w.source.asked) == 0 {
+		t.Fatal("nothing was asked")
+	}
+	for _, q := range w.source.asked {
+		for _, at := range []time.Time{q.From, q.To} {
+			if !rollout.GridFloor(at, 7*time.Second).Equal(at) {
+				t.Errorf("asked for blocks from %v to %v, want instants of the grid of 7s", q.From, q.To)
+			}
+		}
+		if q.From.Before(last) {
+			t.Errorf("asked for blocks from %v, although those up to %v were counted", q.From, last)
+		}
+		last = q.To
+	}
+}
