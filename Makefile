@@ -19,7 +19,7 @@ demos: bin/local ## Tell every scenario three times over; fails when one does no
 build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
 
 bin/%: FORCE
-	@go build -trimpath -o $@ ./cmd/$*
+	@go build -o $@ ./cmd/$*
 
 test: ## Run the tests
 	go test ./...

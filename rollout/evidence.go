@@ -1,9 +1,8 @@
 package rollout
 
 import (
-	"bytes"
-	"encoding/gob"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -44,61 +43,8 @@ type Trail struct {
 
 	// Means: this step's sums by bucket, and the e-values that the harm side had reached when earlier steps ended.
 	StableBuckets, CanaryBuckets map[int]stats.Cluster
-	Blocks                       int
+	Blocks                       int // in which both variants were counted
 	Ended                        []float64
-}
-
-// gobTrail orders the maps of a Trail, so that equal evidence has equal bytes.
-type gobTrail struct {
-	Trail          Trail
-	Stable, Canary []BucketSum
-}
-
-// MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
-func (e Evidence) MarshalBinary() ([]byte, error) {
-	out := make([]gobTrail, len(e.Trails))
-	for i, t := range e.Trails {
-		out[i] = gobTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
-		t.StableBuckets, t.CanaryBuckets = nil, nil
-		out[i].Trail = t
-	}
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(out); err != nil {
-		return nil, fmt.Errorf("encoding evidence: %w", err)
-	}
-	return b.Bytes(), nil
-}
-
-// UnmarshalBinary decodes what MarshalBinary wrote.
-func (e *Evidence) UnmarshalBinary(data []byte) error {
-	var in []gobTrail
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&in); err != nil {
-		return fmt.Errorf("decoding evidence of %d bytes: %w", len(data), err)
-	}
-	e.Trails = make([]Trail, len(in))
-	for i, t := range in {
-		e.Trails[i] = t.Trail
-		e.Trails[i].StableBuckets = bucketMap(t.Stable)
-		e.Trails[i].CanaryBuckets = bucketMap(t.Canary)
-	}
-	return nil
-}
-
-func sortedBuckets(m map[int]stats.Cluster) []BucketSum {
-	out := make([]BucketSum, 0, len(m))
-	for b, c := range m {
-		out = append(out, BucketSum{Bucket: b, Sum: c.Sum, Count: c.Count})
-	}
-	slices.SortFunc(out, func(a, b BucketSum) int { return a.Bucket - b.Bucket })
-	return out
-}
-
-func bucketMap(sums []BucketSum) map[int]stats.Cluster {
-	m := make(map[int]stats.Cluster, len(sums))
-	for _, s := range sums {
-		m[s.Bucket] = stats.Cluster{Sum: s.Sum, Count: s.Count}
-	}
-	return m
 }
 
 // fit returns the evidence with one trail for each judged gate of the plan, in its order: known gates keep theirs, new
@@ -120,11 +66,12 @@ func (e Evidence) fit(p Plan) Evidence {
 }
 
 // suits says whether a trail was gathered under the same terms as the gate's: evidence against another margin or
-// another threshold is evidence for another question.
-func (t Trail) suits(g Gate) bool { return t.Terms == g.terms() }
+// another threshold is evidence for another question. One of another shape was written by another release.
+func (t Trail) suits(g Gate) bool { return t.Terms == g.terms() && t.shaped(g) }
 
 func (g Gate) terms() string {
-	return fmt.Sprintf("%s %g %g %s %t %q %q", g.Type, g.Margin, g.Tolerance, g.Threshold, g.HigherIsBetter, g.Sum, g.Count)
+	return fmt.Sprintf("%s %g %g %s %t %q %q %q %q", g.Type, g.Margin, g.Tolerance, g.Threshold, g.HigherIsBetter,
+		g.Sum, g.Count, g.VersionLabel, g.BucketLabel)
 }
 
 func newTrail(g Gate) Trail {
@@ -158,7 +105,7 @@ func (t Trail) clone() Trail {
 		t.Below = &b
 	}
 	if t.StableBuckets != nil {
-		t.StableBuckets, t.CanaryBuckets = cloneBuckets(t.StableBuckets), cloneBuckets(t.CanaryBuckets)
+		t.StableBuckets, t.CanaryBuckets = maps.Clone(t.StableBuckets), maps.Clone(t.CanaryBuckets)
 	}
 	return t
 }
@@ -170,14 +117,6 @@ func cloneRatio(p *stats.RateRatio) *stats.RateRatio {
 	c := *p
 	c.LogLR = slices.Clone(p.LogLR)
 	return &c
-}
-
-func cloneBuckets(m map[int]stats.Cluster) map[int]stats.Cluster {
-	out := make(map[int]stats.Cluster, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
 }
 
 // nextStep begins a new step: the harm side of counts goes on, because blocks multiply whatever the weight; the safety
@@ -205,14 +144,17 @@ func (t *Trail) count(g Gate, c Counts, end time.Time) {
 	if c.Canary.counted(g) {
 		t.CanaryData = end
 	}
-	if c.Stable.counted(g) && c.Canary.counted(g) {
+	both := c.Stable.counted(g) && c.Canary.counted(g)
+	if both {
 		t.LastData = end
 	}
 	switch g.Type {
 	case Mean:
 		addBuckets(t.StableBuckets, c.Stable.Buckets)
 		addBuckets(t.CanaryBuckets, c.Canary.Buckets)
-		t.Blocks++
+		if both {
+			t.Blocks++
+		}
 	case Latency:
 		t.setBounds(g, c.Bounds)
 		t.countEvents(c)
@@ -225,13 +167,27 @@ func (t *Trail) count(g Gate, c Counts, end time.Time) {
 // counted says whether an arm has anything to count for a gate.
 func (a Arm) counted(g Gate) bool {
 	if g.Type == Mean {
-		return slices.ContainsFunc(a.Buckets, func(b BucketSum) bool { return b.Count > 0 })
+		return slices.ContainsFunc(a.Buckets, BucketSum.counted)
 	}
-	return a.Requests > 0
+	return a.Requests > 0 && !math.IsInf(a.Requests, 1) && len(a.Events) > 0
+}
+
+// counted says whether a sum is one: one NaN would stay for ever.
+func (s BucketSum) counted() bool {
+	return s.Count > 0 && !math.IsInf(s.Count, 1) && !math.IsNaN(s.Sum) && !math.IsInf(s.Sum, 0) && s.Bucket >= 0 && s.Bucket < Buckets
+}
+
+// sound says whether an arm's events can be: one number for each of n bounds, none above the requests.
+func (a Arm) sound(n int) bool {
+	return len(a.Events) == n && a.Requests >= 0 && !math.IsInf(a.Requests, 1) &&
+		!slices.ContainsFunc(a.Events, func(x float64) bool { return !(x >= 0 && x <= a.Requests) })
 }
 
 func addBuckets(m map[int]stats.Cluster, sums []BucketSum) {
 	for _, s := range sums {
+		if !s.counted() {
+			continue
+		}
 		c := m[s.Bucket]
 		m[s.Bucket] = stats.Cluster{Sum: c.Sum + s.Sum, Count: c.Count + s.Count}
 	}

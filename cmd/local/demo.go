@@ -98,7 +98,7 @@ func (s *settings) plot() (scenario, []v1alpha1.StepSpec, error) {
 		return story, nil, fmt.Errorf("checking --canary %q: must differ from --stable", story.canary)
 	}
 	var steps []v1alpha1.StepSpec
-	for _, word := range strings.Split(s.steps, ",") {
+	for word := range strings.SplitSeq(s.steps, ",") {
 		w, err := strconv.ParseInt(strings.TrimSpace(word), 10, 32)
 		if err != nil || w < 1 || w > 100 {
 			return story, nil, fmt.Errorf("reading --steps %q: %q must be a weight from 1 to 100", s.steps, word)
