@@ -49,7 +49,7 @@ func HarmLog(p Plan, findings []Finding) (logE, bound float64) {
 // every gate that has reached it alone.
 func blameHarm(p Plan, findings []Finding) []Finding {
 	logE, bound := HarmLog(p, findings)
-	if logE < bound {
+	if math.IsNaN(logE) || logE < bound {
 		return findings
 	}
 	most := -1
@@ -157,7 +157,7 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 	since := now.Add(-patience)
 	fresh := func(last time.Time) bool { return last.After(since) }
 	switch {
-	case fresh(t.LastData) || now.Before(due):
+	case r.Step < 1 || fresh(t.LastData) || now.Before(due):
 		return "", ""
 	case fresh(t.StableData):
 		return NoCanary, fmt.Sprintf("nothing was counted for the canary in the last %s", patience)

@@ -30,7 +30,7 @@ func (r Run) Weight(p Plan) int {
 	if r.Step < 1 {
 		return 0
 	}
-	return p.Steps[min(r.Step, len(p.Steps))-1].Weight
+	return p.step(r.Step).Weight
 }
 
 // Count returns the run with the blocks added to its evidence. Each block counts once: one that ends at or before

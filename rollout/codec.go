@@ -1,0 +1,112 @@
+package rollout
+
+import (
+	"bytes"
+	"encoding/gob"
+	"fmt"
+	"slices"
+
+	"github.com/siskin-dev/siskin/rollout/stats"
+)
+
+// gobTrail is a Trail as it is stored: the maps in order, so that equal evidence has equal bytes, and without the grids
+// of alternatives, which follow from the nulls and would be half of the bytes.
+type gobTrail struct {
+	Trail          Trail
+	Stable, Canary []BucketSum
+}
+
+// MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
+func (e Evidence) MarshalBinary() ([]byte, error) {
+	out := make([]gobTrail, len(e.Trails))
+	for i, t := range e.Trails {
+		t = t.clone()
+		out[i] = gobTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
+		t.StableBuckets, t.CanaryBuckets = nil, nil
+		for _, p := range append([]*stats.RateRatio{t.Safety}, t.Harm...) {
+			if p != nil {
+				p.Grid = nil
+			}
+		}
+		if t.Below != nil {
+			t.Below.Grid = nil
+		}
+		out[i].Trail = t
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(out); err != nil {
+		return nil, fmt.Errorf("encoding evidence: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// UnmarshalBinary decodes what MarshalBinary wrote. Evidence of a shape that this release does not know decodes too; it
+// begins anew when it next meets its gate.
+func (e *Evidence) UnmarshalBinary(data []byte) error {
+	var in []gobTrail
+	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&in); err != nil {
+		return fmt.Errorf("decoding evidence of %d bytes: %w", len(data), err)
+	}
+	harm := stats.NewHarm()
+	e.Trails = make([]Trail, len(in))
+	for i, s := range in {
+		t := s.Trail
+		t.StableBuckets, t.CanaryBuckets = bucketMap(s.Stable), bucketMap(s.Canary)
+		for _, p := range t.Harm {
+			p.Grid = harm.Grid
+		}
+		if t.Safety != nil {
+			t.Safety.Grid = stats.NewSafety(t.Safety.Null).Grid
+		}
+		if t.Below != nil {
+			t.Below.Grid = stats.NewRateBelow(t.Below.Tolerance).Grid
+		}
+		e.Trails[i] = t
+	}
+	return nil
+}
+
+// shaped says whether a trail has the numbers that this release would keep for the gate.
+func (t Trail) shaped(g Gate) bool {
+	if g.Type == Mean {
+		return t.StableBuckets != nil && t.CanaryBuckets != nil
+	}
+	fresh, harm := newTrail(g), stats.NewHarm()
+	wrong := func(p *stats.RateRatio) bool { return !alike(p, harm) }
+	if slices.ContainsFunc(t.Harm, wrong) || !alike(t.Safety, fresh.Safety) {
+		return false
+	}
+	if t.Curve == nil || len(t.Curve.LogLik) != len(fresh.Curve.LogLik) {
+		return false
+	}
+	if t.Below == nil || t.Below.Tolerance != g.Tolerance || len(t.Below.LogLR) != len(fresh.Below.LogLR) {
+		return false
+	}
+	if g.Type == ErrorRate {
+		return len(t.Harm) == 1 && t.SLO == 0
+	}
+	return len(t.Harm) == 0 || (len(t.Harm) == len(t.Bounds) && t.SLO >= 0 && t.SLO < len(t.Harm))
+}
+
+func alike(p, q *stats.RateRatio) bool {
+	return p != nil && p.Null == q.Null && len(p.LogLR) == len(q.LogLR) && len(p.Grid) == len(q.Grid)
+}
+
+func sortedBuckets(m map[int]stats.Cluster) []BucketSum {
+	out := make([]BucketSum, 0, len(m))
+	for b, c := range m {
+		out = append(out, BucketSum{Bucket: b, Sum: c.Sum, Count: c.Count})
+	}
+	slices.SortFunc(out, func(a, b BucketSum) int { return a.Bucket - b.Bucket })
+	return out
+}
+
+func bucketMap(sums []BucketSum) map[int]stats.Cluster {
+	m := make(map[int]stats.Cluster, len(sums))
+	for _, s := range sums {
+		if s.counted() {
+			m[s.Bucket] = stats.Cluster{Sum: s.Sum, Count: s.Count}
+		}
+	}
+	return m
+}

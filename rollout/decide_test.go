@@ -1,0 +1,267 @@
+package rollout
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// found returns findings of the gates g0, g1 and so on with the given verdicts.
+func found(verdicts ...Verdict) []Finding {
+	reasons := map[Verdict]Reason{Pass: EvidenceSafe, Harm: ErrorsHarm, Wait: CollectingEvidence, NoData: NoBlocks, Invalid: BoundsChanged, "?": "Unheard"}
+	out := make([]Finding, len(verdicts))
+	for i, v := range verdicts {
+		out[i] = Finding{Gate: Gate{Name: "g" + string(rune('0'+i)), Type: ErrorRate}, Verdict: v, Reason: reasons[v], LogSafetyBound: 4}
+	}
+	return out
+}
+
+func warned(f []Finding) []Finding {
+	return append(f, Finding{Gate: Gate{Name: "alerts", Type: Alerts}, Verdict: Wait, Reason: PausedByAlert})
+}
+
+// ripe is a situation at step 1 of 3 with nothing in the way of going on.
+func ripe() Situation {
+	p := examplePlan()
+	return Situation{Plan: p, Run: running(p), Findings: found(Pass, Pass), CanaryReady: true, Now: t0.Add(10 * time.Minute)}
+}
+
+func with(change func(s *Situation)) Situation {
+	s := ripe()
+	change(&s)
+	return s
+}
+
+type want struct {
+	Decision
+	Reason
+}
+
+func TestDecide(t *testing.T) {
+	atCap := t0.Add(2 * time.Hour)
+	tests := map[string]struct {
+		reason string
+		args   Situation
+		want   want
+	}{
+		"Abort": {"an operator's word needs no data, no clock and nothing ready",
+			with(func(s *Situation) {
+				s.Asked, s.CanaryReady, s.Findings, s.Run.Paused = AskAbort, false, found(NoData), Paused
+			}), want{Rollback, Aborted}},
+		"PromoteFull": {"an operator may overrule every gate",
+			with(func(s *Situation) { s.Asked, s.Findings = AskPromoteFull, found(Harm) }), want{Promote, PromotedFull}},
+		"Harm": {"one harmful gate is enough",
+			with(func(s *Situation) { s.Findings = found(Pass, Harm, NoData) }), want{Rollback, ErrorsHarm}},
+		"HarmBeforePause": {"harm is not waited out by asking for a pause",
+			with(func(s *Situation) { s.Asked, s.Findings = AskPause, found(Harm) }), want{Rollback, ErrorsHarm}},
+		"HarmBeforePromote": {"skipping a step does not skip harm",
+			with(func(s *Situation) { s.Asked, s.Findings = AskPromote, found(Harm) }), want{Rollback, ErrorsHarm}},
+		"HarmWhilePaused": {"a paused run still rolls back",
+			with(func(s *Situation) { s.Run.Paused, s.Findings = PausedByRequest, found(Harm) }), want{Rollback, ErrorsHarm}},
+		"HarmNotReady": {"rolling back needs no ready canary",
+			with(func(s *Situation) { s.CanaryReady, s.Findings = false, found(Harm) }), want{Rollback, ErrorsHarm}},
+		"AskPause": {"a pause is granted",
+			with(func(s *Situation) { s.Asked = AskPause }), want{Pause, PausedByRequest}},
+		"AskResume": {"a paused run goes on from where it was",
+			with(func(s *Situation) { s.Asked, s.Run.Paused = AskResume, PausedByRequest }), want{Hold, Resumed}},
+		"AskResumeOfRunning": {"there is nothing to resume, so the gates decide",
+			with(func(s *Situation) { s.Asked = AskResume }), want{Advance, StepPassed}},
+		"Paused": {"a paused run waits although every gate passes",
+			with(func(s *Situation) { s.Run.Paused = Inconclusive }), want{Hold, Inconclusive}},
+		"PausedBeyondCap": {"the cap does not end a pause",
+			with(func(s *Situation) { s.Run.Paused, s.Now, s.Plan.RollbackAtCap = PausedByAlert, atCap, true }), want{Hold, PausedByAlert}},
+		"PromotePaused": {"promoting ends a pause",
+			with(func(s *Situation) { s.Asked, s.Run.Paused = AskPromote, Inconclusive }), want{Advance, StepSkipped}},
+		"Warning": {"a warning pauses a run that would go on",
+			with(func(s *Situation) { s.Findings = warned(found(Pass)) }), want{Pause, PausedByAlert}},
+		"WarningBeforePromote": {"a step is not skipped into a firing alert",
+			with(func(s *Situation) { s.Asked, s.Findings = AskPromote, warned(found(Pass)) }), want{Pause, PausedByAlert}},
+		"NotReady": {"no weight grows towards a version that cannot answer",
+			with(func(s *Situation) { s.CanaryReady = false }), want{Hold, CanaryNotReady}},
+		"NotReadyPromote": {"not even by request",
+			with(func(s *Situation) { s.CanaryReady, s.Asked = false, AskPromote }), want{Hold, CanaryNotReady}},
+		"NotReadyAtCap": {"somebody has to look",
+			with(func(s *Situation) { s.CanaryReady, s.Now = false, atCap }), want{Pause, CanaryNotReady}},
+		"NotReadyAtCapRollback": {"an absent canary is missing data, not harm",
+			with(func(s *Situation) { s.CanaryReady, s.Now, s.Plan.RollbackAtCap = false, atCap, true }), want{Pause, CanaryNotReady}},
+		"FirstStep": {"a ready canary gets its first weight, since no data can be there before",
+			with(func(s *Situation) { s.Run.Step, s.Findings = 0, found(Wait) }), want{Advance, CanaryReady}},
+		"FirstStepNotReady": {"the first weight waits for an endpoint",
+			with(func(s *Situation) { s.Run.Step, s.CanaryReady = 0, false }), want{Hold, CanaryNotReady}},
+		"NoSteps": {"a plan without steps leads nowhere",
+			with(func(s *Situation) { s.Plan.Steps, s.Run.Step = nil, 0 }), want{Hold, Inconclusive}},
+		"Skip": {"an operator may skip the rest of a step",
+			with(func(s *Situation) { s.Asked, s.Findings, s.Now = AskPromote, found(Wait), t0 }), want{Advance, StepSkipped}},
+		"SkipLast": {"skipping the last step promotes",
+			with(func(s *Situation) { s.Asked, s.Findings, s.Run.Step = AskPromote, found(Wait), 3 }), want{Promote, StepSkipped}},
+		"Holding": {"a step lasts its time though every gate passes",
+			with(func(s *Situation) { s.Now = t0.Add(2*time.Minute - 1) }), want{Hold, HoldingStep}},
+		"HoldEnds": {"at its end the step goes on",
+			with(func(s *Situation) { s.Now = t0.Add(2 * time.Minute) }), want{Advance, StepPassed}},
+		"Last": {"after the last step the version is promoted",
+			with(func(s *Situation) { s.Run.Step = 3 }), want{Promote, AllPassed}},
+		"BeyondLast": {"a plan may have got shorter meanwhile",
+			with(func(s *Situation) { s.Run.Step = 7 }), want{Promote, AllPassed}},
+		"Waiting": {"one gate that does not pass is enough to wait",
+			with(func(s *Situation) { s.Findings = found(Pass, Wait) }), want{Hold, CollectingEvidence}},
+		"NoDataFirst": {"what is missing is named before what is slow",
+			with(func(s *Situation) { s.Findings = found(Wait, NoData) }), want{Hold, NoBlocks}},
+		"Invalid": {"data that cannot be trusted holds",
+			with(func(s *Situation) { s.Findings = found(Pass, Invalid) }), want{Hold, BoundsChanged}},
+		"Inconclusive": {"the cap ends the waiting, not by promoting",
+			with(func(s *Situation) { s.Findings, s.Now = found(Pass, Wait), atCap }), want{Pause, Inconclusive}},
+		"BeforeCap": {"until then it waits",
+			with(func(s *Situation) { s.Findings, s.Now = found(Pass, Wait), atCap.Add(-1) }), want{Hold, CollectingEvidence}},
+		"InconclusiveRollback": {"who wants it may go back at the cap",
+			with(func(s *Situation) {
+				s.Findings, s.Now, s.Plan.RollbackAtCap = found(Pass, Wait), atCap, true
+			}), want{Rollback, Inconclusive}},
+		"NoDataAtCap": {"missing data pauses at the cap, and says so",
+			with(func(s *Situation) {
+				s.Findings, s.Now, s.Plan.RollbackAtCap = found(Wait, NoData), atCap, true
+			}), want{Pause, NoBlocks}},
+		"InvalidAtCap": {"bad data pauses at the cap, and says so",
+			with(func(s *Situation) {
+				s.Findings, s.Now, s.Plan.RollbackAtCap = found(Wait, Invalid), atCap, true
+			}), want{Pause, BoundsChanged}},
+		"PassAtCap": {"evidence that comes late is evidence",
+			with(func(s *Situation) { s.Now = atCap }), want{Advance, StepPassed}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := Decide(tc.args)
+			if got.Decision != tc.want.Decision || got.Reason != tc.want.Reason {
+				t.Errorf("%s: got %s %s (%s), want %s %s", tc.reason, got.Decision, got.Reason, got.Message, tc.want.Decision, tc.want.Reason)
+			}
+			if got.Message == "" {
+				t.Error("the decision does not explain itself")
+			}
+		})
+	}
+}
+
+// TestSlowestIsNamed: of the gates that wait, the one furthest from its bound is the reason.
+func TestSlowestIsNamed(t *testing.T) {
+	f := found(Wait, Wait, Pass)
+	f[0].LogSafety, f[1].LogSafety = 3, 1
+	f[1].Reason = TooFewBuckets
+	if got := Decide(with(func(s *Situation) { s.Findings = f })); got.Reason != TooFewBuckets {
+		t.Errorf("got %s (%s), want the gate with less evidence", got.Reason, got.Message)
+	}
+}
+
+// anySituation draws a situation of any kind, likely or not.
+func anySituation(r *rand.Rand) Situation {
+	p := examplePlan()
+	p.Steps = p.Steps[:r.IntN(4)]
+	p.RollbackAtCap = r.IntN(2) == 0
+	p.Cap = time.Duration(r.IntN(200)) * time.Minute
+	s := Situation{
+		Plan: p, CanaryReady: r.IntN(4) > 0,
+		Asked: pick(r, "", "", "", AskPromote, AskPromoteFull, AskAbort, AskPause, AskResume, AskRetry, Action("x")),
+		Now:   t0.Add(time.Duration(r.IntN(300)-20) * time.Minute),
+	}
+	s.Run = Run{ID: "r", Step: r.IntN(6) - 1, Paused: pick(r, "", "", "", PausedByAlert, PausedByRequest, Inconclusive)}
+	if r.IntN(5) > 0 {
+		s.Run.StepStarted, s.Run.Waiting = t0, t0
+	}
+	for range r.IntN(5) {
+		s.Findings = append(s.Findings, found(pick(r, Pass, Pass, Pass, Harm, Wait, NoData, Invalid, Verdict("?")))...)
+	}
+	if r.IntN(5) == 0 {
+		s.Findings = warned(s.Findings)
+	}
+	return s
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// permits ranks decisions by how much traffic the canary may see next.
+func permits(d Decision) int {
+	return slices.Index([]Decision{Rollback, Pause, Hold, Advance, Promote}, d)
+}
+
+// TestDecideIsTotal: any situation has an explained decision of the five, the same each time.
+func TestDecideIsTotal(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		s := anySituation(r)
+		o := Decide(s)
+		if permits(o.Decision) < 0 || o.Reason == "" || o.Message == "" {
+			t.Fatalf("%+v\ngot %+v", s, o)
+		}
+		if again := Decide(s); again != o {
+			t.Fatalf("got %+v, then %+v", o, again)
+		}
+		if w := s.Run.After(s.Plan, o, s.Now).Weight(s.Plan); w < 0 || w > 100 {
+			t.Fatalf("weight %d after %+v", w, o)
+		}
+	}
+}
+
+// TestBreachIsNeverMorePermissive turns one finding into harm.
+func TestBreachIsNeverMorePermissive(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	for range 100_000 {
+		s := anySituation(r)
+		before := Decide(s)
+		f := found(Harm)[0]
+		s.Findings = append(slices.Clone(s.Findings), f)
+		if n := len(s.Findings); r.IntN(2) == 0 && n > 1 {
+			s.Findings[r.IntN(n-1)] = f
+			s.Findings = s.Findings[:n-1]
+		}
+		after := Decide(s)
+		if permits(after.Decision) > permits(before.Decision) {
+			t.Fatalf("%+v\n%+v became %+v", s, before, after)
+		}
+		if s.Asked != AskPromoteFull && after.Decision != Rollback {
+			t.Fatalf("%+v\nharm gave %+v", s, after)
+		}
+	}
+}
+
+// TestWarningNeverGoesOn: while an alert warns, no weight grows unless the gates are overruled.
+func TestWarningNeverGoesOn(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 2))
+	for range 50_000 {
+		s := anySituation(r)
+		s.Findings = warned(slices.Clone(s.Findings))
+		if o := Decide(s); permits(o.Decision) > permits(Hold) && s.Asked != AskPromoteFull {
+			t.Fatalf("%+v\ngot %+v", s, o)
+		}
+	}
+}
+
+// TestMissingDataHolds is the invariant that no data is neither bad nor good: of itself it never promotes, advances or
+// rolls back, and it pauses at the cap at most.
+func TestMissingDataHolds(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 2))
+	for range 100_000 {
+		s := anySituation(r)
+		s.Asked, s.Run.Step = pick(r, "", AskResume, AskPause), 1+r.IntN(4)
+		s.Findings = slices.DeleteFunc(s.Findings, func(f Finding) bool { return f.Verdict == Harm })
+		s.Findings = append(s.Findings, found(pick(r, NoData, Invalid))...)
+		o := Decide(s)
+		if o.Decision != Hold && o.Decision != Pause {
+			t.Fatalf("%+v\ngot %+v", s, o)
+		}
+		if o.Decision == Pause && s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) && o.Reason != PausedByAlert && o.Reason != PausedByRequest {
+			t.Fatalf("%+v\npaused before the cap: %+v", s, o)
+		}
+	}
+}
+
+// FuzzDecide lets the fuzzer choose the situation.
+func FuzzDecide(f *testing.F) {
+	f.Add(uint64(1), int8(1), int64(600), false)
+	f.Add(uint64(99), int8(-128), int64(-1<<62), true)
+	f.Fuzz(func(t *testing.T, seed uint64, step int8, seconds int64, cap bool) {
+		s := anySituation(rand.New(rand.NewPCG(seed, 5)))
+		s.Run.Step, s.Now, s.Plan.RollbackAtCap = int(step), time.Unix(seconds, 0), cap
+		if o := Decide(s); permits(o.Decision) < 0 || o.Reason == "" {
+			t.Errorf("got %+v", o)
+		}
+	})
+}
