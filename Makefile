@@ -10,11 +10,11 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|silent] [ARGS="--keep"]
-	@ETCD_CLIENT_DEBUG=error bin/local --scenario $(SCENARIO) $(ARGS)
+	@bin/local --scenario $(SCENARIO) $(ARGS)
 
 demos: bin/local ## Tell every scenario three times over; fails when one does not end as it must
 	@for n in 1 2 3; do for s in promote bad errors slow silent; do \
-	  ETCD_CLIENT_DEBUG=error bin/local --plain --scenario $$s | tail -n 6; done; done
+	  bin/local --plain --scenario $$s | tail -n 6; done; done
 
 build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
 

@@ -296,7 +296,14 @@ const (
 
 func (t *Trail) burntIn() bool {
 	c, s := len(t.CanaryBuckets), len(t.StableBuckets)
-	return c >= minArmBuckets && s >= minArmBuckets && (c+s >= minBuckets || t.Blocks >= minBlocks)
+	both := c + s
+	for b := range t.CanaryBuckets {
+		// An answer that was on its way when the weight changed may leave a bucket in both variants; it is one bucket.
+		if _, ok := t.StableBuckets[b]; ok {
+			both--
+		}
+	}
+	return c >= minArmBuckets && s >= minArmBuckets && (both >= minBuckets || t.Blocks >= minBlocks)
 }
 
 // clusters returns the sums in the order of the buckets: floating-point sums depend on it.
