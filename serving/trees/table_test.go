@@ -1,17 +1,17 @@
 package trees
 
 import (
-	"flag"
+	goflag "flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-var benchTable = flag.Bool("bench-table", false, "print the table of make bench")
+var benchTable = goflag.Bool("bench-table", false, "print the table of make bench")
 
 // native is what XGBoost 1.7.4 itself takes per row, in ns: its C API's PredictFromDense on one thread of a two-core
-// machine, median of six quiet runs, the same models and the rows of the same golden files.
+// machine, median of six quiet runs, the same models on rows of the held-out trips.
 var native = []struct {
 	model string
 	rows  int
