@@ -22,7 +22,6 @@ const (
 	flagReset        = "UC"
 	flagTimeout      = "UT"
 	flagClientGone   = "DC"
-	flagBadRequest   = "DPE"
 	flagRateLimited  = "RL"
 	flagFaultAborted = "FI"
 	flagFaultDelayed = "DI"
@@ -290,9 +289,10 @@ func (x *exchange) read(*Table) bool {
 	}
 	x.body.kept = make([]byte, r.ContentLength)
 	if _, err := io.ReadFull(r.Body, x.body.kept); err != nil {
+		// Only the client can break off its own body, unless the route's time ran out first.
 		code, flag, text := x.failure(err)
-		if flag != flagTimeout && flag != flagClientGone {
-			code, flag, text = http.StatusBadRequest, flagBadRequest, "reading request body\n"
+		if flag != flagTimeout {
+			code, flag, text = 0, flagClientGone, "reading request body\n"
 		}
 		x.reply(code, flag, text)
 		return true

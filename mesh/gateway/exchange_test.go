@@ -169,8 +169,8 @@ func TestShortBody(t *testing.T) {
 		t.Errorf("POST = %d, want 400", res.StatusCode)
 	}
 	g.server.Close()
-	if got := g.count(t, "istio_requests_total", "response_code", "400", "response_flags", "DPE"); got != 1 {
-		t.Errorf("istio_requests_total{400, DPE} = %v, want 1", got)
+	if got := g.count(t, "istio_requests_total", "response_code", "0", "response_flags", "DC"); got != 1 {
+		t.Errorf("istio_requests_total{0, DC} = %v, want 1", got)
 	}
 }
 

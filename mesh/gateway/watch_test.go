@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"istio.io/client-go/pkg/apis/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/siskin-dev/siskin/cmd/local/kube/kubetest"
 	"github.com/siskin-dev/siskin/mesh"
@@ -41,6 +43,7 @@ func newClient(t *testing.T, cfg *rest.Config) client.Client {
 	if err := errors.Join(networkingv1.AddToScheme(scheme), v1alpha3.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
+	log.SetLogger(logr.Discard())
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
