@@ -34,8 +34,8 @@ chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 roll
 	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
 
 bench: ## Print gateway and model speed beside their peers
-	@go test -count=1 ./mesh/gateway -run TestBenchTable -args -bench-table
-	@go test -count=1 ./serving/trees -run TestBenchTable -args -bench-table
+	@for p in ./mesh/gateway ./serving/trees; do \
+	  go test -count=1 -v $$p -run '^TestBenchTable$$' -args -bench-table | grep -vE '^(=== |--- |PASS|ok )'; done
 
 fuzz: ## Fuzz every parser of foreign bytes for 10 s each
 	@for t in $$(grep -rlE '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
