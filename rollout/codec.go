@@ -1,27 +1,27 @@
 package rollout
 
 import (
-	"bytes"
-	"encoding/gob"
+	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/siskin-dev/siskin/rollout/stats"
 )
 
-// gobTrail is a Trail as it is stored: the maps in order, so that equal evidence has equal bytes, and without the grids
-// of alternatives, which follow from the nulls and would be half of the bytes.
-type gobTrail struct {
+// storedTrail is a Trail as it is stored: the maps in order, so that equal evidence has equal bytes, and without the grids
+// of alternatives, which follow from the nulls and would be half of the bytes. It is JSON: its numbers come back bit for
+// bit, and reading it takes time and memory in proportion to its length, whoever wrote it.
+type storedTrail struct {
 	Trail          Trail
-	Stable, Canary []BucketSum
+	Stable, Canary []BucketSum `json:",omitempty"`
 }
 
 // MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
 func (e Evidence) MarshalBinary() ([]byte, error) {
-	out := make([]gobTrail, len(e.Trails))
+	out := make([]storedTrail, len(e.Trails))
 	for i, t := range e.Trails {
 		t = t.clone()
-		out[i] = gobTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
+		out[i] = storedTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
 		t.StableBuckets, t.CanaryBuckets = nil, nil
 		for _, p := range append([]*stats.RateRatio{t.Safety}, t.Harm...) {
 			if p != nil {
@@ -33,18 +33,18 @@ func (e Evidence) MarshalBinary() ([]byte, error) {
 		}
 		out[i].Trail = t
 	}
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(out); err != nil {
+	b, err := json.Marshal(out)
+	if err != nil {
 		return nil, fmt.Errorf("encoding evidence: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // UnmarshalBinary decodes what MarshalBinary wrote. Evidence of a shape that this release does not know decodes too; it
 // begins anew when it next meets its gate.
 func (e *Evidence) UnmarshalBinary(data []byte) error {
-	var in []gobTrail
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&in); err != nil {
+	var in []storedTrail
+	if err := json.Unmarshal(data, &in); err != nil {
 		return fmt.Errorf("decoding evidence of %d bytes: %w", len(data), err)
 	}
 	harm := stats.NewHarm()
@@ -53,7 +53,9 @@ func (e *Evidence) UnmarshalBinary(data []byte) error {
 		t := s.Trail
 		t.StableBuckets, t.CanaryBuckets = bucketMap(s.Stable), bucketMap(s.Canary)
 		for _, p := range t.Harm {
-			p.Grid = harm.Grid
+			if p != nil {
+				p.Grid = harm.Grid
+			}
 		}
 		if t.Safety != nil {
 			t.Safety.Grid = stats.NewSafety(t.Safety.Null).Grid
@@ -83,9 +85,9 @@ func (t Trail) shaped(g Gate) bool {
 		return false
 	}
 	if g.Type == ErrorRate {
-		return len(t.Harm) == 1 && t.SLO == 0
+		return len(t.Harm) == 1 && t.SLO == 0 && t.First == 0
 	}
-	return len(t.Harm) == 0 || (len(t.Harm) == len(t.Bounds) && t.SLO >= 0 && t.SLO < len(t.Harm))
+	return len(t.Harm) == 0 || (t.First >= 0 && t.First <= t.SLO && t.SLO < len(t.Bounds) && t.First+len(t.Harm) == len(t.Bounds))
 }
 
 func alike(p, q *stats.RateRatio) bool {

@@ -222,7 +222,8 @@ func (t *Trail) setBounds(g Gate, bounds []float64) {
 const matterOf = 5
 
 func (t *Trail) countEvents(c Counts) {
-	if want := t.First + len(t.Harm); t.Broken != "" || len(t.Harm) == 0 || len(c.Stable.Events) != want || len(c.Canary.Events) != want {
+	want := t.First + len(t.Harm)
+	if t.Broken != "" || len(t.Harm) == 0 || !c.Stable.sound(want) || !c.Canary.sound(want) {
 		return
 	}
 	for i, h := range t.Harm {

@@ -285,7 +285,7 @@ func FuzzUnmarshalEvidence(f *testing.F) {
 	f.Add(whole)
 	f.Add(whole[:len(whole)/2])
 	f.Add([]byte{})
-	f.Add([]byte{0xf8, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte(`[{"Trail":{"Gate":"errors","Harm":[null],"SLO":9}},{}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var e Evidence
 		if err := e.UnmarshalBinary(data); err != nil {
