@@ -19,8 +19,8 @@ import (
 // through the step of weight 10.
 const (
 	units    = 10_000
-	ramping  = 2_000
-	browsers = 2_000
+	ramping  = 10_000
+	browsers = 10_000
 )
 
 // senders is how many of them are under way at a time.
