@@ -75,7 +75,7 @@ func (c *Collector) Run(ctx context.Context) error {
 			c.logHealth(ctx, err)
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of the context is how Run is told to end
 		}
 		select {
 		case <-ctx.Done():

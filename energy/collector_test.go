@@ -143,7 +143,8 @@ func TestCollectorWaitsForMissingParties(t *testing.T) {
 		{"v2 missing", 20, true, 5, 5},
 		{"v2 missing again", 30, true, 5, 5},
 		{"v2 back: nothing shifted", 40, false, 20, 20},
-		{"missing", 50, true, 20, 20}, {"missing", 60, true, 20, 20},
+		{"missing", 50, true, 20, 20},
+		{"missing", 60, true, 20, 20},
 		{"missing for too long: v1 gets its own 15 J, the rest is nobody's yet", 70, true, 35, 20},
 	} {
 		books := step(s.joules, s.missing)
@@ -166,8 +167,10 @@ func TestCollectorCatchesUp(t *testing.T) {
 		"Busy":    {"no busy time", func(n *fakeNode) { n.busyErr = errUnplugged }, func(n *fakeNode) { n.busyErr = nil }},
 		"NoZones": {"a meter that says nothing", func(n *fakeNode) { n.zones = nil }, func(*fakeNode) {}},
 		"Twice":   {"a party named twice", func(n *fakeNode) { n.parties = append(n.parties, n.parties[0]) }, func(*fakeNode) {}},
-		"Sentinel": {"the meter's value means nothing: what parties used waits for the energy it cost",
-			func(n *fakeNode) { n.setZone(4294967295000) }, func(*fakeNode) {}},
+		"Sentinel": {
+			"the meter's value means nothing: what parties used waits for the energy it cost",
+			func(n *fakeNode) { n.setZone(4294967295000) }, func(*fakeNode) {},
+		},
 		"Stuck": {"the meter stands still for an interval", func(n *fakeNode) { n.setZone(5e6) }, func(*fakeNode) {}},
 	}
 	for name, tc := range cases {
@@ -220,14 +223,26 @@ func TestCollectorNewAndRestartedParties(t *testing.T) {
 		parties []Party
 		want    map[string][2]uint64 // CPU ns and inferences by version
 	}{
-		{"what was there before the start is past", []Party{{ID: version("v1"), CPU: cpu(9), Inferences: 90}},
-			map[string][2]uint64{"v1": {0, 0}}},
-		{"a new party counts from 0", []Party{{ID: version("v1"), CPU: cpu(9.5), Inferences: 95}, {ID: version("v2"), CPU: cpu(0.2), Inferences: 2}},
-			map[string][2]uint64{"v1": {cpu(0.5), 5}, "v2": {cpu(0.2), 2}}},
-		{"v1 restarted, v3 has a past of an hour", []Party{{ID: version("v1"), CPU: cpu(0.1), Inferences: 1}, {ID: version("v3"), CPU: cpu(3600), Inferences: 1e6}},
-			map[string][2]uint64{"v1": {cpu(0.5), 5}, "v2": {cpu(0.2), 2}, "v3": {0, 0}}},
-		{"both go on from what was refused", []Party{{ID: version("v1"), CPU: cpu(0.3), Inferences: 3}, {ID: version("v3"), CPU: cpu(3600.5), Inferences: 1e6 + 4}},
-			map[string][2]uint64{"v1": {cpu(0.7), 7}, "v2": {cpu(0.2), 2}, "v3": {cpu(0.5), 4}}},
+		{
+			"what was there before the start is past",
+			[]Party{{ID: version("v1"), CPU: cpu(9), Inferences: 90}},
+			map[string][2]uint64{"v1": {0, 0}},
+		},
+		{
+			"a new party counts from 0",
+			[]Party{{ID: version("v1"), CPU: cpu(9.5), Inferences: 95}, {ID: version("v2"), CPU: cpu(0.2), Inferences: 2}},
+			map[string][2]uint64{"v1": {cpu(0.5), 5}, "v2": {cpu(0.2), 2}},
+		},
+		{
+			"v1 restarted, v3 has a past of an hour",
+			[]Party{{ID: version("v1"), CPU: cpu(0.1), Inferences: 1}, {ID: version("v3"), CPU: cpu(3600), Inferences: 1e6}},
+			map[string][2]uint64{"v1": {cpu(0.5), 5}, "v2": {cpu(0.2), 2}, "v3": {0, 0}},
+		},
+		{
+			"both go on from what was refused",
+			[]Party{{ID: version("v1"), CPU: cpu(0.3), Inferences: 3}, {ID: version("v3"), CPU: cpu(3600.5), Inferences: 1e6 + 4}},
+			map[string][2]uint64{"v1": {cpu(0.7), 7}, "v2": {cpu(0.2), 2}, "v3": {cpu(0.5), 4}},
+		},
 	}
 	c := newTestCollector(t, node, Options{})
 	for i, s := range steps {
@@ -294,8 +309,13 @@ func TestCollectorVersionsInPods(t *testing.T) {
 func TestSpareCarriesSkew(t *testing.T) {
 	var s spare
 	for _, step := range []struct{ whole, parts, want uint64 }{
-		{100, 60, 40}, {100, 130, 0}, {100, 60, 10}, {100, 60, 40},
-		{0, uint64(time.Hour), 0}, {uint64(time.Second), 0, 0}, {7, 0, 7},
+		{100, 60, 40},
+		{100, 130, 0},
+		{100, 60, 10},
+		{100, 60, 40},
+		{0, uint64(time.Hour), 0},
+		{uint64(time.Second), 0, 0},
+		{7, 0, 7},
 	} {
 		if got := s.of(step.whole, step.parts); got != step.want {
 			t.Errorf("of(%d, %d) = %d, want %d", step.whole, step.parts, got, step.want)

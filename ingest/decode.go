@@ -340,7 +340,7 @@ func elements(raw []byte, f func(value []byte)) bool {
 func skipSpace(raw []byte) []byte { return bytes.TrimLeft(raw, " \t\r\n") }
 
 // valueEnd is the length of the value that raw, valid JSON, begins with.
-func valueEnd(raw []byte) int {
+func valueEnd(raw []byte) int { //nolint:gocognit // a scanner of one screen reads best in one piece
 	depth := 0
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {

@@ -42,10 +42,14 @@ func TestValidate(t *testing.T) {
 		"NoVersion":    {"A route to no version meets nobody.", func(t *Traffic) { t.Shares[1].Version = "" }, []string{`shares[1].version ""`, "must be a label value"}},
 		"BucketRange":  {"There are 100 buckets.", func(t *Traffic) { t.Shares[1].Buckets[24] = 100 }, []string{"shares[1].buckets[24] 100", "between 0 and 99"}},
 		"Unsorted":     {"One order keeps what is written the same.", func(t *Traffic) { slices.Reverse(t.Shares[1].Buckets) }, []string{"shares[1].buckets[1]", "ascending order"}},
-		"TwoOwners": {"Shares are disjoint.", func(t *Traffic) { t.Shares[0].Buckets = allBuckets() },
-			[]string{"shares[1].buckets[0]", `must have one owner, and "stable" has it`}},
-		"NoOwner": {"A bucket without an owner would meet nobody.", func(t *Traffic) { t.Shares[0].Buckets = t.Shares[0].Buckets[1:] },
-			[]string{"shares", "must own all 100 buckets", "nobody owns ["}},
+		"TwoOwners": {
+			"Shares are disjoint.", func(t *Traffic) { t.Shares[0].Buckets = allBuckets() },
+			[]string{"shares[1].buckets[0]", `must have one owner, and "stable" has it`},
+		},
+		"NoOwner": {
+			"A bucket without an owner would meet nobody.", func(t *Traffic) { t.Shares[0].Buckets = t.Shares[0].Buckets[1:] },
+			[]string{"shares", "must own all 100 buckets", "nobody owns ["},
+		},
 		"Header":       {"Data planes compare names in lower case.", func(t *Traffic) { t.BucketHeader = "X-Bucket" }, []string{`bucketHeader "X-Bucket"`, "must be a header name in lower case"}},
 		"HeaderTaken":  {"The pin would be read as a bucket.", func(t *Traffic) { t.BucketHeader = VariantHeader }, []string{`bucketHeader "x-siskin-variant"`, "must not be"}},
 		"HeaderCookie": {"The cookie has its own way.", func(t *Traffic) { t.BucketHeader = "cookie" }, []string{`bucketHeader "cookie"`, "must not be"}},

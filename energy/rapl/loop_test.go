@@ -104,7 +104,7 @@ func (m *machine) Usage() ([]energy.Party, error) {
 
 func (m *machine) Busy() (energy.BusyTime, error) {
 	// The kernel counts in ticks of 10 ms.
-	return energy.BusyTime{Nanoseconds: uint64(m.busy / tick * tick), CPUs: 4}, nil
+	return energy.BusyTime{Nanoseconds: uint64(m.busy / tick * tick), CPUs: 4}, nil //nolint:durationcheck // rounds down to a tick
 }
 
 func (m *machine) collector(sysfs string) *energy.Collector {

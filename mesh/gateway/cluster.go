@@ -337,6 +337,7 @@ func (cl *cluster) index(draw func() uint32, n uint32) uint32 {
 		return cl.next.Add(1) % n
 	case random:
 		return draw() % n
+	case leastRequest:
 	}
 	one, other := draw()%n, draw()%n
 	if cl.endpoints[other].active.Load() < cl.endpoints[one].active.Load() {

@@ -99,7 +99,7 @@ func (x *exchange) end() {
 // brokenOff says who ended a response before its end.
 func (x *exchange) brokenOff() {
 	switch {
-	case context.Cause(x.r.Context()) == errRouteTimeout:
+	case errors.Is(context.Cause(x.r.Context()), errRouteTimeout):
 		x.out.flags = flagTimeout
 	case x.upstream.err != nil && x.r.Context().Err() == nil:
 		x.out.flags = flagReset
@@ -323,7 +323,7 @@ func (x *exchange) failure(err error) (code int, flag, text string) {
 	ctx := x.r.Context()
 	var dial *net.OpError
 	switch {
-	case errors.Is(err, errTryTimeout) || context.Cause(ctx) == errRouteTimeout:
+	case errors.Is(err, errTryTimeout) || errors.Is(context.Cause(ctx), errRouteTimeout):
 		return http.StatusGatewayTimeout, flagTimeout, "upstream request timeout\n"
 	case ctx.Err() != nil || x.body.stream != nil && x.body.stream.failed.Load():
 		return 0, flagClientGone, ""

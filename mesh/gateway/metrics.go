@@ -36,7 +36,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "istio_requests_total", Help: "Requests by destination, response code and response flags.",
 		}, labels),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "istio_request_duration_milliseconds",
+			Name:    "istio_request_duration_milliseconds", //nolint:promlinter // Istio's name
 			Help:    "Time from a request's arrival to the end of its response, in milliseconds.",
 			Buckets: durationBounds(),
 		}, labels),

@@ -192,7 +192,7 @@ func (c *compiler) destination(v *review, field, namespace string, in *api.Desti
 func (c *compiler) mirrors(v *review, field, namespace string, in *api.HTTPRoute, r *route) {
 	if m := in.GetMirror(); m != nil {
 		share := v.percent(field+".mirrorPercentage", in.GetMirrorPercentage())
-		if old := in.GetMirrorPercent(); old != nil && in.GetMirrorPercentage() == nil {
+		if old := in.GetMirrorPercent(); old != nil && in.GetMirrorPercentage() == nil { //nolint:staticcheck // deprecated, and still what old objects say
 			share = v.percent(field+".mirrorPercent", &api.Percent{Value: float64(old.GetValue())})
 		}
 		to := c.destination(v, field+".mirror", namespace, m)
@@ -261,11 +261,9 @@ func (o *headerOps) apply(h http.Header) {
 	for _, name := range o.remove {
 		delete(h, name)
 	}
-	for name, values := range o.set {
-		h[name] = values
-	}
+	maps.Copy(h, o.set)
 	for name, value := range o.add {
-		h[name] = append(h[name][:len(h[name]):len(h[name])], value)
+		h[name] = append(slices.Clip(h[name]), value)
 	}
 }
 
@@ -315,8 +313,10 @@ const baseBackoff = 25 * time.Millisecond
 
 // retryConditions are the words of retryOn that the gateway obeys.
 func retryConditions() []string {
-	return []string{"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "refused-stream",
-		"retriable-4xx", "cancelled", "unavailable", "deadline-exceeded", "internal", "resource-exhausted"}
+	return []string{
+		"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "refused-stream",
+		"retriable-4xx", "cancelled", "unavailable", "deadline-exceeded", "internal", "resource-exhausted",
+	}
 }
 
 // defaultRetry is Istio's policy for routes that say nothing.

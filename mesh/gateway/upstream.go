@@ -185,7 +185,7 @@ func (x *exchange) try(out *http.Request) (*http.Response, error) {
 	x.cancels = append(x.cancels, func() { cancel(nil) })
 	timer := time.AfterFunc(perTry, func() { cancel(errTryTimeout) })
 	res, err := x.g.Transport.RoundTrip(out.WithContext(ctx))
-	if err != nil && context.Cause(ctx) == errTryTimeout {
+	if err != nil && errors.Is(context.Cause(ctx), errTryTimeout) {
 		return nil, errTryTimeout
 	}
 	if !timer.Stop() && err == nil {

@@ -57,7 +57,7 @@ func istioCRDs(t *testing.T) map[runtimeschema.GroupVersionKind]checker {
 		t.Fatal(err)
 	}
 	checkers := map[runtimeschema.GroupVersionKind]checker{}
-	for _, document := range bytes.Split(data, []byte("\n---\n")) {
+	for document := range bytes.SplitSeq(data, []byte("\n---\n")) {
 		var crd apiextensionsv1.CustomResourceDefinition
 		if err := yaml.Unmarshal(document, &crd); err != nil {
 			t.Fatalf("reading Istio's CRDs: %v", err)

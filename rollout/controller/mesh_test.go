@@ -76,24 +76,28 @@ func (w *world) canary() []int {
 			continue
 		}
 		matches, _, _ := unstructured.NestedSlice(r, "match")
-		for b := range rollout.Buckets {
-			if matchesBucket(matches, rollout.FormatBucket(b)) {
-				set = append(set, b)
-			}
+		for _, m := range matches {
+			match, _ := m.(map[string]any)
+			pattern, found, _ := unstructured.NestedString(match, "headers", "x-siskin-bucket", "regex")
+			set = append(set, matching(pattern, found)...)
 		}
 	}
 	return set
 }
 
-func matchesBucket(matches []any, bucket string) bool {
-	for _, m := range matches {
-		match, _ := m.(map[string]any)
-		pattern, found, _ := unstructured.NestedString(match, "headers", "x-siskin-bucket", "regex")
-		if found && regexp.MustCompile(`^(?:`+pattern+`)$`).MatchString(bucket) {
-			return true
+// matching returns the buckets that a pattern matches.
+func matching(pattern string, found bool) []int {
+	if !found {
+		return nil
+	}
+	re := regexp.MustCompile(`^(?:` + pattern + `)$`)
+	var set []int
+	for b := range rollout.Buckets {
+		if re.MatchString(rollout.FormatBucket(b)) {
+			set = append(set, b)
 		}
 	}
-	return false
+	return set
 }
 
 // targets lists the subsets that the route leads to.

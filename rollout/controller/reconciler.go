@@ -120,7 +120,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	result, err := r.turn(ctx, req)
 	if ctx.Err() != nil {
-		return ctrl.Result{}, nil
+		return ctrl.Result{}, nil //nolint:nilerr // see above
 	}
 	return result, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -11,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"log/slog"
-
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -41,6 +41,7 @@ func runWithAPI(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	kube.RouteLogs(slog.DiscardHandler)
+	ctrl.SetLogger(logr.Discard())
 	ctx := context.Background()
 	if api, err = kube.Start(ctx, kube.Options{Dir: dir}); err != nil {
 		fmt.Fprintln(os.Stderr, err)

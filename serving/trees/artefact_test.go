@@ -49,20 +49,34 @@ func TestDecode(t *testing.T) {
 		want  serving.Spec
 		says  string
 	}{
-		"UBJSON": {files: map[string][]byte{"model.ubj": text["UBJSON"]},
-			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base}},
-		"JSON": {files: map[string][]byte{"model.json": text["JSON"]},
-			want: serving.Spec{Platform: "xgboost_json", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base}},
-		"JSON, packed": {files: map[string][]byte{"model.json.gz": zip(t, text["JSON"])},
-			want: serving.Spec{Platform: "xgboost_json", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base}},
-		"UBJSON comes first": {files: map[string][]byte{"model.ubj": text["UBJSON"], "model.json": []byte("broken")},
-			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base}},
-		"metadata": {files: map[string][]byte{"model.ubj": text["UBJSON"], "metadata.json": []byte(`{"name":"v1","unit":"Celsius","target":"T","feature_names":["a","b"]}`)},
-			want: serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: and(base, "trained_as", "v1", "unit", "Celsius", "target", "T")}},
-		"names from metadata": {files: map[string][]byte{"model.json": bare, "metadata.json": []byte(`{"feature_names":["x","y"]}`)},
-			want: serving.Spec{Platform: "xgboost_json", Features: []string{"x", "y"}, Output: serving.FP32, Parameters: base}},
-		"no names at all": {files: map[string][]byte{"model.json": bare},
-			want: serving.Spec{Platform: "xgboost_json", Features: []string{"f0", "f1"}, Output: serving.FP32, Parameters: base}},
+		"UBJSON": {
+			files: map[string][]byte{"model.ubj": text["UBJSON"]},
+			want:  serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base},
+		},
+		"JSON": {
+			files: map[string][]byte{"model.json": text["JSON"]},
+			want:  serving.Spec{Platform: "xgboost_json", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base},
+		},
+		"JSON, packed": {
+			files: map[string][]byte{"model.json.gz": zip(t, text["JSON"])},
+			want:  serving.Spec{Platform: "xgboost_json", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base},
+		},
+		"UBJSON comes first": {
+			files: map[string][]byte{"model.ubj": text["UBJSON"], "model.json": []byte("broken")},
+			want:  serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: base},
+		},
+		"metadata": {
+			files: map[string][]byte{"model.ubj": text["UBJSON"], "metadata.json": []byte(`{"name":"v1","unit":"Celsius","target":"T","feature_names":["a","b"]}`)},
+			want:  serving.Spec{Platform: "xgboost_ubj", Features: []string{"a", "b"}, Output: serving.FP32, Parameters: and(base, "trained_as", "v1", "unit", "Celsius", "target", "T")},
+		},
+		"names from metadata": {
+			files: map[string][]byte{"model.json": bare, "metadata.json": []byte(`{"feature_names":["x","y"]}`)},
+			want:  serving.Spec{Platform: "xgboost_json", Features: []string{"x", "y"}, Output: serving.FP32, Parameters: base},
+		},
+		"no names at all": {
+			files: map[string][]byte{"model.json": bare},
+			want:  serving.Spec{Platform: "xgboost_json", Features: []string{"f0", "f1"}, Output: serving.FP32, Parameters: base},
+		},
 		"no model":             {files: map[string][]byte{"model.txt": nil}, says: "no model.ubj"},
 		"broken model":         {files: map[string][]byte{"model.ubj": text["UBJSON"][:50]}, says: "model.ubj"},
 		"broken gzip":          {files: map[string][]byte{"model.json.gz": text["JSON"]}, says: "model.json.gz"},

@@ -17,9 +17,15 @@ var native = []struct {
 	rows  int
 	ns    float64
 }{
-	{"v1", 1, 21_422}, {"v1", 64, 1_204}, {"v1", 1024, 863},
-	{"v2", 1, 28_477}, {"v2", 64, 4_786}, {"v2", 1024, 4_320},
-	{"v4-slow", 1, 151_112}, {"v4-slow", 64, 37_773}, {"v4-slow", 1024, 36_904},
+	{"v1", 1, 21_422},
+	{"v1", 64, 1_204},
+	{"v1", 1024, 863},
+	{"v2", 1, 28_477},
+	{"v2", 64, 4_786},
+	{"v2", 1024, 4_320},
+	{"v4-slow", 1, 151_112},
+	{"v4-slow", 64, 37_773},
+	{"v4-slow", 1024, 36_904},
 }
 
 // TestBenchTable prints ns per row beside the recorded figures of XGBoost's own C library. It asserts no times.

@@ -36,7 +36,7 @@ func (c *canvas) wrapped(prefix, text string) {
 	indent := strings.Repeat(" ", columns(prefix))
 	line := prefix
 	empty := true
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if !empty && columns(line)+1+columns(word) > c.width {
 			c.add(line)
 			line, empty = indent, true

@@ -109,8 +109,10 @@ func testDiscovery(t *testing.T, s *kube.Server) {
 			for _, g := range groups {
 				preferred[g.Name] = g.PreferredVersion.Version
 			}
-			for group, want := range map[string]string{"networking.istio.io": "v1", "monitoring.coreos.com": "v1",
-				"serving.kserve.io": "v1beta1", "test.siskin.dev": "v1", "apiextensions.k8s.io": "v1"} {
+			for group, want := range map[string]string{
+				"networking.istio.io": "v1", "monitoring.coreos.com": "v1",
+				"serving.kserve.io": "v1beta1", "test.siskin.dev": "v1", "apiextensions.k8s.io": "v1",
+			} {
 				if preferred[group] != want {
 					t.Errorf("preferred version of %q: got %q, want %q", group, preferred[group], want)
 				}
@@ -121,8 +123,10 @@ func testDiscovery(t *testing.T, s *kube.Server) {
 					kinds = append(kinds, l.GroupVersion+"/"+r.Kind)
 				}
 			}
-			for _, want := range []string{"networking.istio.io/v1/VirtualService", "networking.istio.io/v1beta1/ServiceEntry",
-				"networking.istio.io/v1alpha3/EnvoyFilter", "networking.istio.io/v1/WorkloadEntry"} {
+			for _, want := range []string{
+				"networking.istio.io/v1/VirtualService", "networking.istio.io/v1beta1/ServiceEntry",
+				"networking.istio.io/v1alpha3/EnvoyFilter", "networking.istio.io/v1/WorkloadEntry",
+			} {
 				if !slices.Contains(kinds, want) {
 					t.Errorf("kinds: %q is missing", want)
 				}

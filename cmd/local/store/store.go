@@ -28,6 +28,7 @@ const (
 	Bucket = "models"
 	// AccessKey and SecretKey are what clients give. The stand-in accepts any; real clients refuse to sign with none.
 	AccessKey = "siskin"
+	// SecretKey goes with AccessKey.
 	SecretKey = "siskin-local"
 
 	// headerTimeout bounds how long a client may take to send its headers.
