@@ -24,14 +24,14 @@ func arm(c *rollout.Counts, q rollout.Question, version model.LabelValue) *rollo
 	return nil
 }
 
-// countErrors counts requests and those that failed: answered 5xx, or not answered at all. A request that the client
-// gave up (DC, downstream close) says nothing of the version, and one that was refused by a rate limit neither.
+// countErrors counts requests and those that failed: answered 5xx, or not answered at all. A series without a response
+// code is passed over, since nobody knows what it counts.
 func countErrors(all []series, q rollout.Question, i int) rollout.Counts {
 	c := rollout.Counts{}
 	c.Stable.Events, c.Canary.Events = make([]float64, 1), make([]float64, 1)
 	for _, s := range all {
 		a := arm(&c, q, s.labels[versionLabel])
-		if a == nil || s.labels["response_flags"] == "DC" {
+		if a == nil || s.labels["response_code"] == "" || !answerable(s.labels) {
 			continue
 		}
 		a.Requests += s.increase[i]
@@ -40,6 +40,17 @@ func countErrors(all []series, q rollout.Question, i int) rollout.Counts {
 		}
 	}
 	return c
+}
+
+// answerable says whether the requests of a series say anything of the version: not those that the client gave up (DC,
+// downstream close), nor those that a rate limit refused (RL).
+func answerable(m model.Metric) bool {
+	for flag := range strings.SplitSeq(string(m["response_flags"]), ",") {
+		if flag == "DC" || flag == "RL" {
+			return false
+		}
+	}
+	return true
 }
 
 // failed says whether the requests of a series failed. gRPC errors carry response code 200 and a status of their own.
@@ -52,12 +63,32 @@ func failed(m model.Metric) bool {
 	return code == "0" || strings.HasPrefix(code, "5")
 }
 
-// boundsOf returns the finite upper bounds of a classic histogram in milliseconds, ascending.
-func boundsOf(all []series) []float64 {
-	var bounds []float64
+// boundOf reads the upper bound of a histogram's bucket; ok is false for what is none.
+func boundOf(m model.Metric) (bound float64, ok bool) {
+	b, err := strconv.ParseFloat(string(m["le"]), 64)
+	return b, err == nil && !math.IsNaN(b) && !math.IsInf(b, -1)
+}
+
+// boundsOf returns the finite upper bounds, ascending, that all histograms present in a block have. Proxies of several
+// configurations may report at once; what lies above a bound is known only where the bound is.
+func boundsOf(all []series, q rollout.Question, i int) []float64 {
+	have, histograms := map[float64]int{}, map[model.Fingerprint]bool{}
 	for _, s := range all {
-		b, err := strconv.ParseFloat(string(s.labels["le"]), 64)
-		if err == nil && !math.IsInf(b, 0) && !slices.Contains(bounds, b) {
+		bound, ok := boundOf(s.labels)
+		if version := string(s.labels[versionLabel]); !ok || !s.present[i] || (version != q.Stable && version != q.Canary) {
+			continue
+		}
+		if math.IsInf(bound, 1) {
+			histogram := s.labels.Clone()
+			delete(histogram, "le")
+			histograms[histogram.Fingerprint()] = true
+			continue
+		}
+		have[bound]++
+	}
+	var bounds []float64
+	for b, n := range have {
+		if n == len(histograms) {
 			bounds = append(bounds, b)
 		}
 	}
@@ -65,8 +96,9 @@ func boundsOf(all []series) []float64 {
 	return bounds
 }
 
-// countSlow counts requests and those above each bound.
-func countSlow(all []series, bounds []float64, q rollout.Question, i int) rollout.Counts {
+// countSlow counts requests and those above each bound. Istio's bounds are milliseconds.
+func countSlow(all []series, q rollout.Question, i int) rollout.Counts {
+	bounds := boundsOf(all, q, i)
 	c := rollout.Counts{Bounds: make([]float64, len(bounds))}
 	for k, b := range bounds {
 		c.Bounds[k] = b / 1000
@@ -74,18 +106,15 @@ func countSlow(all []series, bounds []float64, q rollout.Question, i int) rollou
 	c.Stable.Events, c.Canary.Events = make([]float64, len(bounds)), make([]float64, len(bounds))
 	for _, s := range all {
 		a := arm(&c, q, s.labels[versionLabel])
-		if a == nil || s.labels["response_flags"] == "DC" {
-			continue
-		}
-		b, err := strconv.ParseFloat(string(s.labels["le"]), 64)
-		if err != nil {
+		b, ok := boundOf(s.labels)
+		if a == nil || !ok || !answerable(s.labels) {
 			continue
 		}
 		if math.IsInf(b, 1) {
 			a.Requests += s.increase[i]
-			continue
+		} else if k, found := slices.BinarySearch(bounds, b); found {
+			a.Events[k] += s.increase[i]
 		}
-		a.Events[slices.Index(bounds, b)] += s.increase[i]
 	}
 	exceed(&c.Stable)
 	exceed(&c.Canary)

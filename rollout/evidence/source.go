@@ -2,15 +2,17 @@
 //
 // It asks for the raw samples of counters and takes their differences itself: increase() extrapolates to the ends of its
 // window, so its counts are fractions and up to a factor of two wrong. Counters that fall were reset and count from
-// zero. A series that appears in an instance which was scraped before counts from zero too: that is how the first error
-// of a version shows. A whole instance that appears is passed over until its second block, since nobody knows when
-// what it shows was counted. The same samples give the same blocks, whoever asks and however often.
+// zero; where only some counters of a process fell, it is not counted in that block. A series that appears in a process
+// which was scraped before counts from zero too: that is how the first error of a version shows. A whole process that
+// appears counts from its first scrape, since nobody knows when what it shows then was counted. The same samples give
+// the same blocks, whoever asks and however often.
 package evidence
 
 import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,49 +59,63 @@ func New(o Options) (*Source, error) {
 	return &Source{Options: o}, nil
 }
 
-// Blocks returns one block for every interval between q.From and q.To. One query is made for each counter that the
-// gates need, however many blocks there are.
+// Blocks returns one block for every interval of the grid between q.From and q.To. One query is made for each counter
+// that the gates need, however many blocks there are.
 func (s *Source) Blocks(ctx context.Context, q rollout.Question) ([]rollout.Block, error) {
+	if q.Interval <= 0 {
+		return nil, fmt.Errorf("reading blocks: the interval must be positive, got %s", q.Interval)
+	}
 	q = bounded(q)
-	blocks := emptyBlocks(q)
-	asked := map[string][]series{}
+	if !q.From.Before(q.To) {
+		return nil, nil
+	}
+	asked := map[string]model.Matrix{}
 	for _, g := range q.Gates {
 		for _, selector := range s.selectors(q, g) {
 			if _, ok := asked[selector]; ok {
 				continue
 			}
-			all, err := s.read(ctx, q, selector)
+			matrix, err := s.read(ctx, q, selector)
 			if err != nil {
 				return nil, fmt.Errorf("reading counters of gate %q: %w", g.Name, err)
 			}
-			asked[selector] = all
+			asked[selector] = matrix
 		}
 	}
-	for _, g := range q.Gates {
-		fill := s.fill(q, g, asked)
-		if fill == nil {
-			continue
-		}
-		for i := range blocks {
-			blocks[i].Counts[g.Name] = fill(i)
-		}
-	}
-	return blocks, nil
+	return s.count(q, asked), nil
 }
 
+// count turns the samples of the counters into blocks.
+func (s *Source) count(q rollout.Question, asked map[string]model.Matrix) []rollout.Block {
+	spans := windows(asked, q, s.Lookback)
+	counters := make(map[string][]series, len(asked))
+	for selector, matrix := range asked {
+		counters[selector] = differences(matrix, spans)
+	}
+	blocks := make([]rollout.Block, len(spans))
+	for i := range blocks {
+		start := q.From.Add(time.Duration(i) * q.Interval)
+		blocks[i] = rollout.Block{Start: start, End: start.Add(q.Interval), Counts: map[string]rollout.Counts{}}
+		for _, g := range q.Gates {
+			if c, ok := s.countGate(q, g, counters, i); ok {
+				blocks[i].Counts[g.Name] = c
+			}
+		}
+	}
+	return blocks
+}
+
+// bounded puts the ends of a question on the grid, where they are not when the interval has changed within a run, and
+// leaves the last blocks of too many.
 func bounded(q rollout.Question) rollout.Question {
+	if floor := rollout.GridFloor(q.From, q.Interval); floor.Before(q.From) {
+		q.From = floor.Add(q.Interval)
+	}
+	q.To = rollout.GridFloor(q.To, q.Interval)
 	if q.To.Sub(q.From) > maxBlocks*q.Interval {
 		q.From = q.To.Add(-maxBlocks * q.Interval)
 	}
 	return q
-}
-
-func emptyBlocks(q rollout.Question) []rollout.Block {
-	var blocks []rollout.Block
-	for start := q.From; start.Before(q.To); start = start.Add(q.Interval) {
-		blocks = append(blocks, rollout.Block{Start: start, End: start.Add(q.Interval), Counts: map[string]rollout.Counts{}})
-	}
-	return blocks
 }
 
 // selectors returns the series selectors that a gate needs.
@@ -122,38 +138,40 @@ func (s *Source) istio(metric string, q rollout.Question) string {
 		metric, s.Reporter, q.Service.Name, q.Service.Namespace, versions)
 }
 
-// read asks for the raw samples of a selector from a lookback before q.From up to q.To.
-func (s *Source) read(ctx context.Context, q rollout.Question, selector string) ([]series, error) {
+// read asks for the raw samples of a selector from a lookback before q.From up to q.To. A warning says that some of them
+// are missing, and half of the counts are not counts.
+func (s *Source) read(ctx context.Context, q rollout.Question, selector string) (model.Matrix, error) {
 	span := q.To.Sub(q.From) + s.Lookback
 	query := fmt.Sprintf("%s[%dms]", strings.TrimSpace(selector), span.Milliseconds())
-	value, _, _, err := s.API.Query(ctx, query, q.To)
+	value, warnings, _, err := s.API.Query(ctx, query, q.To)
 	if err != nil {
 		return nil, fmt.Errorf("querying %q: %w", query, err)
 	}
+	if len(warnings) > 0 {
+		return nil, fmt.Errorf("querying %q: the answer may be partial: %s", query, strings.Join(warnings, "; "))
+	}
 	matrix, ok := value.(model.Matrix)
 	if !ok {
-		return nil, fmt.Errorf("querying %q: got a %s, expected the samples of a series selector", query, value.Type())
+		return nil, fmt.Errorf("querying %q: expected the samples of a series selector, got %T", query, value)
 	}
-	return differences(matrix, q, s.Lookback), nil
+	return matrix, nil
 }
 
-// fill returns the function that counts a gate in block i, or nil where no counter of the gate has a series.
-func (s *Source) fill(q rollout.Question, g rollout.Gate, asked map[string][]series) func(i int) rollout.Counts {
+// countGate counts a gate in block i; ok is false where none of its counters had a sample.
+func (s *Source) countGate(q rollout.Question, g rollout.Gate, counters map[string][]series, i int) (c rollout.Counts, ok bool) {
 	selectors := s.selectors(q, g)
-	if len(selectors) == 0 || len(asked[selectors[0]]) == 0 {
-		return nil
+	if len(selectors) == 0 || !slices.ContainsFunc(counters[selectors[0]], func(c series) bool { return c.present[i] }) {
+		return c, false
 	}
-	first := asked[selectors[0]]
+	first := counters[selectors[0]]
 	switch g.Type {
 	case rollout.ErrorRate:
-		return func(i int) rollout.Counts { return countErrors(first, q, i) }
+		return countErrors(first, q, i), true
 	case rollout.Latency:
-		bounds := boundsOf(first)
-		return func(i int) rollout.Counts { return countSlow(first, bounds, q, i) }
+		return countSlow(first, q, i), true
 	case rollout.Mean:
-		second := asked[selectors[1]]
-		return func(i int) rollout.Counts { return countMeans(first, second, g, q, i) }
+		return countMeans(first, counters[selectors[1]], g, q, i), true
 	case rollout.Alerts:
 	}
-	return nil
+	return c, false
 }
