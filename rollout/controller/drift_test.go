@@ -59,7 +59,7 @@ func TestDrift(t *testing.T) {
 		"Deleted": {
 			reason: "the route was deleted",
 			meddle: func(w *world) {
-				if err := w.client.Delete(t.Context(), w.route()); err != nil {
+				if err := w.client.Delete(w.t.Context(), w.route()); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -67,7 +67,7 @@ func TestDrift(t *testing.T) {
 		"SubsetsDeleted": {
 			reason: "the DestinationRule was deleted",
 			meddle: func(w *world) {
-				if err := w.client.Delete(t.Context(), w.find(istioV1, "DestinationRule", "coolant")); err != nil {
+				if err := w.client.Delete(w.t.Context(), w.find(istioV1, "DestinationRule", "coolant")); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -126,7 +126,7 @@ func TestDriftIsTold(t *testing.T) {
 	if n := repairs(); n != 0 {
 		t.Errorf("%d repairs told during the ramp: %q", n, w.events)
 	}
-	if err := w.client.Delete(t.Context(), w.route()); err != nil {
+	if err := w.client.Delete(w.t.Context(), w.route()); err != nil {
 		t.Fatal(err)
 	}
 	w.turn()

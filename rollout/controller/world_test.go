@@ -28,8 +28,12 @@ import (
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
-// api is the Kubernetes API that all tests of the package share; each has its own namespace.
-var api *kube.Server
+// api is the Kubernetes API that all tests of the package share, and direct a client of it; each test has its own
+// namespace.
+var (
+	api    *kube.Server
+	direct client.WithWatch
+)
 
 func TestMain(m *testing.M) { os.Exit(runWithAPI(m)) }
 
@@ -51,6 +55,13 @@ func runWithAPI(m *testing.M) int {
 	crds, err := kube.CRDs()
 	if err == nil {
 		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD)...)
+	}
+	scheme := runtime.NewScheme()
+	if err == nil {
+		err = v1alpha1.AddToScheme(scheme)
+	}
+	if err == nil {
+		direct, err = client.NewWithWatch(api.Config(), client.Options{Scheme: scheme})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -124,17 +135,10 @@ type world struct {
 
 func newWorld(t *testing.T, edit ...func(*v1alpha1.Rollout)) *world {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.NewWithWatch(api.Config(), client.Options{Scheme: scheme})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, ns: namespaceOf(t), client: c, clock: epoch, source: &script{counts: healthy}}
+	t.Parallel()
+	w := &world{t: t, ns: namespaceOf(t), client: direct, clock: epoch, source: &script{counts: healthy}}
 	w.tap = &tap{}
-	tapped := w.tap.wrap(c)
+	tapped := w.tap.wrap(w.client)
 	w.o = controller.Options{
 		Now: func() time.Time { return w.clock }, Lag: time.Second, Grace: 30 * time.Second,
 		Client: tapped, Live: tapped, Evidence: w.source, Router: istioRouter{},
@@ -147,7 +151,7 @@ func newWorld(t *testing.T, edit ...func(*v1alpha1.Rollout)) *world {
 	for _, e := range edit {
 		e(ro)
 	}
-	if err := c.Create(t.Context(), ro); err != nil {
+	if err := w.client.Create(t.Context(), ro); err != nil {
 		t.Fatal(err)
 	}
 	return w
