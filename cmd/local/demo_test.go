@@ -1,0 +1,79 @@
+package main
+
+import (
+	"flag"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/siskin-dev/siskin/cmd/internal/run"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// TestDemo tells the shortest scenario with everything in it: the real API, gateway, controller, models and drives.
+func TestDemo(t *testing.T) {
+	fs := flag.NewFlagSet("local", flag.ContinueOnError)
+	body := bind(fs)
+	if err := fs.Parse([]string{"-scenario", "errors", "-plain", "-vehicles", "200"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+		t.Fatalf("the scenario did not end as it must: %v", err)
+	}
+}
+
+// TestWrongOutcomeIsAnError holds the demo to its word: it exits non-zero when the story ends otherwise.
+func TestWrongOutcomeIsAnError(t *testing.T) {
+	promote, err := findScenario("promote")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := findScenario("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		story   scenario
+		outcome string
+		reason  rollout.Reason
+		wrong   bool
+	}{
+		"as it must":           {promote, v1alpha1.OutcomePromoted, rollout.AllPassed, false},
+		"rolled back":          {promote, v1alpha1.OutcomeRolledBack, rollout.MeanHarm, true},
+		"paused":               {promote, outcomePaused, rollout.Inconclusive, true},
+		"silent and paused":    {silent, outcomePaused, rollout.NoBlocks, false},
+		"silent, other reason": {silent, outcomePaused, rollout.Inconclusive, true},
+		"silent and promoted":  {silent, v1alpha1.OutcomePromoted, rollout.AllPassed, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := tc.story.verdict(tc.outcome, tc.reason); (err != nil) != tc.wrong {
+				t.Errorf("verdict = %v, want an error: %t", err, tc.wrong)
+			}
+		})
+	}
+}
+
+func TestBadFlagsAreNamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown scenario": {[]string{"-scenario", "lucky"}, `choosing scenario "lucky": must be one of promote, bad`},
+		"weight":           {[]string{"-steps", "5,500"}, `"500" must be a weight from 1 to 100`},
+		"same version":     {[]string{"-canary", "v1"}, `--canary "v1": must differ from --stable`},
+		"no such folder":   {[]string{"-models", "nowhere"}, "opening --models"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := flag.NewFlagSet("local", flag.ContinueOnError)
+			body := bind(fs)
+			if err := fs.Parse(tc.args); err != nil {
+				t.Fatal(err)
+			}
+			err := run.Run(t.Context(), run.Options{Name: "local"}, body)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error = %v, want it to contain %q", err, tc.want)
+			}
+		})
+	}
+}
