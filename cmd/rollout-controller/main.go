@@ -41,7 +41,7 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.StringVar(&s.LeaseNamespace, "lease-namespace", "", "namespace of the lease; the pod's when empty")
 	fs.BoolVar(&s.Rules, "prometheus-rules", true, "write a PrometheusRule for each rollout")
 	fs.BoolVar(&s.Events, "events", true, "record Kubernetes events")
-	fs.IntVar(&s.Workers, "workers", 4, "rollouts reconciled at once")
+	fs.IntVar(&s.Workers, "workers", 16, "rollouts reconciled at once; at most half of them wait for Prometheus")
 	fs.DurationVar(&s.Lag, "evidence-lag", 5*time.Second, "how long after its end a block is complete in Prometheus")
 	fs.DurationVar(&s.Lookback, "evidence-lookback", time.Minute, "how old a sample may be to stand for an instant; at least two scrapes")
 	fs.DurationVar(&s.Grace, "grace", 30*time.Second, "how long a version stays reachable after the last route to it was removed")

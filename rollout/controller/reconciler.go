@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout"
@@ -164,7 +165,8 @@ func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Resul
 	case err != nil:
 		return quiet(err)
 	}
-	return ctrl.Result{RequeueAfter: p.until(r.Lag)}, nil
+	// What the clock asks for comes after what somebody did: an abort does not queue behind a thousand looks.
+	return ctrl.Result{RequeueAfter: p.until(r.Lag), Priority: new(handler.LowPriority)}, nil
 }
 
 // quiet turns a conflict into a second look at once: somebody wrote the rollout meanwhile.

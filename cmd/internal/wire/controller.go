@@ -39,7 +39,7 @@ type Options struct {
 	Rules bool
 	// Events makes the controller record Kubernetes events. It needs the events API.
 	Events bool
-	// Workers is how many rollouts are reconciled at once; 4 by default.
+	// Workers is how many rollouts are reconciled at once; 16 by default. At most half of them wait for Prometheus.
 	Workers int
 	// Lag, Lookback and Grace: see controller.Options and evidence.Options.
 	Lag, Lookback, Grace time.Duration
@@ -71,15 +71,20 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	if o.Events {
 		record = recorder(mgr.GetEventRecorder("siskin"))
 	}
+	workers := o.Workers
+	if workers <= 0 {
+		workers = 16
+	}
 	r, err := controller.New(controller.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Router: Istio{},
+		Questions: max(workers/2, 1),
+		Client:    mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Router: Istio{},
 		Rules: o.Rules, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
 		Metrics: controller.NewMetrics(o.Registry),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.SetupWithManager(mgr, max(o.Workers, 4)); err != nil {
+	if err := r.SetupWithManager(mgr, workers); err != nil {
 		return nil, nil, err
 	}
 	return mgr, r, nil
@@ -94,8 +99,9 @@ func manager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 	}
 	cfg = rest.CopyConfig(cfg)
 	if cfg.QPS == 0 {
-		// Four requests a reconcile: a thousand rollouts looked at every 15 s need about 300 a second.
-		cfg.QPS, cfg.Burst = 500, 1000
+		// No throttle on this side: an abort must not queue behind the looks at a thousand rollouts. The API server has its
+		// own fairness, and the workers bound what is under way.
+		cfg.QPS = -1
 	}
 	skip := true // two managers in one test process carry the same controller name
 	mo := ctrl.Options{
