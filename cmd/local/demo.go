@@ -126,7 +126,7 @@ func (d *demo) stage(ctx context.Context, trips fs.FS, steps []v1alpha1.StepSpec
 	if err := d.stack.startIngest(ctx, schema); err != nil {
 		return fmt.Errorf("starting ingest: %w", err)
 	}
-	if d.fleet, err = d.stack.startFleet(trips, schema, d.vehicles, d.rate); err != nil {
+	if d.fleet, err = d.stack.startFleet(trips, schema, d.settings); err != nil {
 		return fmt.Errorf("starting the fleet: %w", err)
 	}
 	fmt.Printf("%d vehicles drive; all of them see %s. Setting spec.version to %s.\n", d.vehicles, d.stable, d.story.canary)

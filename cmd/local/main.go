@@ -25,7 +25,7 @@ type settings struct {
 	steps          string
 	hold           time.Duration
 	vehicles       int
-	rate           float64
+	rate, speed    float64
 	limit          time.Duration
 	keep, plain    bool
 }
@@ -37,10 +37,11 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.StringVar(&s.trips, "trips", "", "folder with recorded trips (*.csv.gz); the built-in trips when empty")
 	fs.StringVar(&s.stable, "stable", "v1", "version that all vehicles see at first")
 	fs.StringVar(&s.canary, "canary", "", "version to try; the scenario's when empty")
-	fs.StringVar(&s.steps, "steps", "20,40,60", "weights to reach, in percent")
+	fs.StringVar(&s.steps, "steps", "25,50,75", "weights to reach, in percent")
 	fs.DurationVar(&s.hold, "hold", 8*time.Second, "shortest time at each step")
 	fs.IntVar(&s.vehicles, "vehicles", 400, "size of the fleet")
 	fs.Float64Var(&s.rate, "rate", 1, "measurements per second and vehicle")
+	fs.Float64Var(&s.speed, "speed", 10, "how many times faster than life the drives are replayed")
 	fs.DurationVar(&s.limit, "cap", 0, "longest wait for evidence at each step; the scenario's when 0")
 	fs.BoolVar(&s.keep, "keep", false, "leave everything running at the end and print the addresses")
 	fs.BoolVar(&s.plain, "plain", false, "print lines also on a terminal, instead of a live view")

@@ -67,7 +67,7 @@ func newRollout(version string, steps []v1alpha1.StepSpec, limit time.Duration) 
 			Gates: []v1alpha1.GateSpec{
 				{Name: "errors", Type: v1alpha1.GateErrorRate, Margin: "1.5", Tolerance: "0.01"},
 				{Name: "latency", Type: v1alpha1.GateLatency, Threshold: &metav1.Duration{Duration: 250 * time.Millisecond}, Margin: "1.5", Tolerance: "0.01"},
-				{Name: "quality", Type: v1alpha1.GateMean, Direction: "Lower", Margin: "1.5", Query: &v1alpha1.MeanQuery{
+				{Name: "quality", Type: v1alpha1.GateMean, Direction: "Lower", Margin: "1.75", Query: &v1alpha1.MeanQuery{
 					Sum:   fmt.Sprintf("siskin_prediction_absolute_error_total{model=%q}", model),
 					Count: fmt.Sprintf("siskin_predictions_total{model=%q}", model),
 				}},

@@ -69,12 +69,15 @@ func waitFeatures(ctx context.Context, oip *ingest.OIP) ([]string, error) {
 }
 
 // startFleet lets the vehicles drive.
-func (s *stack) startFleet(trips fs.FS, schema *ingest.Schema, vehicles int, rate float64) (*fleet.Fleet, error) {
+func (s *stack) startFleet(trips fs.FS, schema *ingest.Schema, o *settings) (*fleet.Fleet, error) {
 	all, err := fleet.LoadTrips(trips, schema)
 	if err != nil {
 		return nil, err
 	}
-	f, err := fleet.New(fleet.Options{URL: s.ingest, Trips: all, Schema: schema, Vehicles: vehicles, Rate: rate, Seed: 1})
+	f, err := fleet.New(fleet.Options{
+		URL: s.ingest, Trips: all, Schema: schema, Vehicles: o.vehicles, Rate: o.rate, Seed: 1,
+		Stride: max(1, int(o.speed*fleet.RecordedRate/o.rate)),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/util/retry"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/charts"
@@ -46,6 +49,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	ctrl.SetLogger(logr.Discard())
 	s := kubetest.Start(t, charts.RolloutCRD)
 	scheme, err := wire.Scheme()
 	if err != nil {
@@ -176,6 +180,19 @@ func (w *world) want(s service, version string) {
 	w.t.Helper()
 	patch := client.RawPatch("application/merge-patch+json", []byte(fmt.Sprintf(`{"spec":{"version":%q}}`, version)))
 	if err := w.client.Patch(w.t.Context(), w.get(s), patch); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// abort asks for an abort, as the CLI does.
+func (w *world) abort(s service) {
+	w.t.Helper()
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		ro := w.get(s)
+		ro.Status.Requests = append(ro.Status.Requests, v1alpha1.Request{ID: "abort", Action: v1alpha1.ActionAbort, RequestedAt: metav1.NowMicro()})
+		return w.client.Status().Update(w.t.Context(), ro)
+	})
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }

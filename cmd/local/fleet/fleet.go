@@ -35,8 +35,11 @@ type Options struct {
 	Schema *ingest.Schema
 	// Vehicles is the size of the fleet. Default 400.
 	Vehicles int
-	// Rate is the number of rows a second and vehicle. Default RecordedRate.
+	// Rate is the number of measurements a second and vehicle. Default RecordedRate.
 	Rate float64
+	// Stride is the number of rows from one measurement to the next: more than the default 1 replays a drive faster
+	// than life without sending more.
+	Stride int
 	// Seed decides trips and offsets.
 	Seed uint64
 	// Run tells this replay's sequence numbers from those of any other. Default: random.
@@ -56,6 +59,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Rate == 0 {
 		o.Rate = RecordedRate
+	}
+	if o.Stride == 0 {
+		o.Stride = 1
 	}
 	if o.Run == "" {
 		o.Run = rand.Text()
@@ -102,9 +108,9 @@ func New(o Options) (*Fleet, error) {
 	if o.URL == "" || len(o.Trips) == 0 || o.Schema == nil {
 		return nil, errors.New("building the fleet: URL, Trips and Schema are required")
 	}
-	if o.Vehicles < 0 || o.Rate < 0 || o.MaxInFlight < 0 {
-		return nil, fmt.Errorf("building the fleet: vehicles %d, rate %v and requests at one time %d may not be negative",
-			o.Vehicles, o.Rate, o.MaxInFlight)
+	if o.Vehicles < 0 || o.Rate < 0 || o.Stride < 0 || o.MaxInFlight < 0 {
+		return nil, fmt.Errorf("building the fleet: vehicles %d, rate %v, stride %d and requests at one time %d may not be negative",
+			o.Vehicles, o.Rate, o.Stride, o.MaxInFlight)
 	}
 	f := &Fleet{
 		options: o,

@@ -23,20 +23,23 @@ type vehicle struct {
 	run   string
 	trips []Trip
 	draw  *rand.Rand
-	busy  atomic.Bool
+	// stride is the number of rows from one measurement to the next.
+	stride int
+	busy   atomic.Bool
 
 	trip, row int
 	drives    int    // trips begun
-	seq       uint64 // rows since the drive began
+	seq       uint64 // measurements since the drive began
 }
 
 // newVehicle puts vehicle i on a trip and a row of it, both by the seed.
 func newVehicle(i int, o Options) *vehicle {
 	v := &vehicle{
-		url:   o.URL + "/v1/vehicles/" + VIN(i) + "/measurements",
-		run:   o.Run,
-		trips: o.Trips,
-		draw:  rand.New(rand.NewPCG(o.Seed, uint64(i))),
+		url:    o.URL + "/v1/vehicles/" + VIN(i) + "/measurements",
+		run:    o.Run,
+		trips:  o.Trips,
+		stride: o.Stride,
+		draw:   rand.New(rand.NewPCG(o.Seed, uint64(i))),
 	}
 	v.trip = v.draw.IntN(len(v.trips))
 	v.row = v.draw.IntN(len(v.trips[v.trip].Rows))
@@ -44,10 +47,10 @@ func newVehicle(i int, o Options) *vehicle {
 	return v
 }
 
-// next goes on to the next row; after the last one another trip begins, and with it a new boot.
+// next goes on by a stride; after the last one another trip begins, and with it a new boot.
 func (v *vehicle) next() {
 	v.seq++
-	if v.row++; v.row < len(v.trips[v.trip].Rows) {
+	if v.row += v.stride; v.row < len(v.trips[v.trip].Rows) {
 		return
 	}
 	if n := len(v.trips); n > 1 {

@@ -1,0 +1,196 @@
+package chaos_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/cmd/internal/wire"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/controller"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// manage runs the controller in this process until the test ends.
+func (w *world) manage(o wire.Options) *controller.Reconciler {
+	w.t.Helper()
+	o.Registry = prometheus.NewRegistry()
+	o.Lag, o.Lookback, o.Grace = interval, lookback, 2*time.Second
+	if o.PrometheusURL == "" {
+		o.PrometheusURL = w.prom.URL()
+	}
+	mgr, r, err := wire.Controller(w.api.Config(), o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("stopping the controller: %v", err)
+		}
+	})
+	return r
+}
+
+// repair is how long a foreign edit of the route may last.
+const repair = 2 * time.Second
+
+// TestDrift edits the route in mid-step and measures how long the edit lasts. The step's evidence goes on.
+func TestDrift(t *testing.T) {
+	w := newWorld(t)
+	w.manage(wire.Options{Rules: true})
+	s := service{"drift", "coolant"}
+	w.create(s, 30*time.Second)
+	w.until(s, "stable", stable)
+	w.want(s, "v2")
+	w.until(s, "counting", func(ro *v1alpha1.Rollout) bool { return ro.Status.Step == 1 && requests(t, ro) > 0 })
+	for name, edit := range map[string]func(o *unstructured.Unstructured){
+		"AllToStable": func(o *unstructured.Unstructured) {
+			all, _, _ := unstructured.NestedSlice(o.Object, "spec", "http")
+			_ = unstructured.SetNestedSlice(o.Object, all[len(all)-1:], "spec", "http")
+		},
+		"ExtraField": func(o *unstructured.Unstructured) {
+			_ = unstructured.SetNestedStringSlice(o.Object, []string{"."}, "spec", "exportTo")
+		},
+		"Deleted": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := w.get(s)
+			took := w.meddle(t, s, edit)
+			t.Logf("repaired after %v", took)
+			if took > repair {
+				t.Errorf("repaired after %v, want at most %v", took, repair)
+			}
+			after := w.until(s, "counting on", func(ro *v1alpha1.Rollout) bool {
+				return ro.Status.Run != nil && ro.Status.Run.LastBlock.After(before.Status.Run.LastBlock.Time)
+			})
+			if after.Status.Step != 1 || !after.Status.Run.StepStartedAt.Equal(before.Status.Run.StepStartedAt) {
+				t.Errorf("step %d since %v, want the step as it was", after.Status.Step, after.Status.Run.StepStartedAt)
+			}
+			if n, was := requests(t, after), requests(t, before); n <= was {
+				t.Errorf("evidence of %.0f requests after %.0f: it does not go on", n, was)
+			}
+			checkCounts(t, w, s, after.Status)
+		})
+	}
+}
+
+func requests(t *testing.T, ro *v1alpha1.Rollout) float64 {
+	t.Helper()
+	var e rollout.Evidence
+	if ro.Status.Run == nil || len(ro.Status.Run.Evidence) == 0 {
+		return 0
+	}
+	if err := e.UnmarshalBinary(ro.Status.Run.Evidence); err != nil {
+		t.Fatal(err)
+	}
+	return e.Trails[0].Canary.Count
+}
+
+// meddle edits the route as somebody else, or deletes it, and returns how long it was not what it had been.
+func (w *world) meddle(t *testing.T, s service, edit func(o *unstructured.Unstructured)) time.Duration {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion("networking.istio.io/v1")
+	o.SetKind("VirtualService")
+	if err := w.client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: s.name}, o); err != nil {
+		t.Fatal(err)
+	}
+	want := specOf(t, o)
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("networking.istio.io/v1")
+	list.SetKind("VirtualServiceList")
+	events, err := w.client.Watch(ctx, list, client.InNamespace(s.namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Stop()
+	if edit == nil {
+		err = w.client.Delete(ctx, o)
+	} else {
+		edit(o)
+		err = w.client.Update(ctx, o, client.FieldOwner("somebody"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, version := time.Now(), o.GetResourceVersion()
+	for e := range events.ResultChan() {
+		got, ok := e.Object.(*unstructured.Unstructured)
+		if ok && e.Type != "DELETED" && got.GetResourceVersion() > version && specOf(t, got) == want {
+			return time.Since(began)
+		}
+	}
+	t.Fatal("the route was not repaired")
+	return 0
+}
+
+func specOf(t *testing.T, o *unstructured.Unstructured) string {
+	t.Helper()
+	raw, err := json.Marshal(o.Object["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// hanging is a Prometheus that takes questions and never answers. Each question is told on asked.
+func hanging(t *testing.T) (url string, asked <-chan struct{}) {
+	t.Helper()
+	release, told := make(chan struct{}), make(chan struct{}, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case told <- struct{}{}:
+		default: // nobody has listened to the one before
+		}
+		select {
+		case <-r.Context().Done():
+		case <-release:
+		}
+	}))
+	t.Cleanup(func() { close(release); s.Close() })
+	return s.URL, told
+}
+
+// TestDriftWhilePrometheusHangs: neither a repair nor an abort waits for evidence that does not come.
+func TestDriftWhilePrometheusHangs(t *testing.T) {
+	w := newWorld(t)
+	url, asked := hanging(t)
+	w.manage(wire.Options{PrometheusURL: url})
+	s := service{"hanging", "coolant"}
+	w.create(s, 30*time.Second)
+	w.until(s, "stable", stable)
+	w.want(s, "v2")
+	w.until(s, "at step 1", atStep(1))
+	<-asked // drained: what was asked before the step
+	<-asked
+	took := w.meddle(t, s, nil)
+	t.Logf("repaired after %v", took)
+	if took > repair {
+		t.Errorf("repaired after %v, want at most %v", took, repair)
+	}
+	if got := w.get(s).Status; got.Weight != 5 || got.Decision != "Hold" {
+		t.Errorf("weight %d, %s; want Hold at 5", got.Weight, got.Decision)
+	}
+	<-asked
+	<-asked
+	began := time.Now()
+	w.abort(s)
+	w.until(s, "aborted", ended)
+	t.Logf("aborted after %v", time.Since(began))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("aborted after %v, want at most 1s", took)
+	}
+}
