@@ -27,8 +27,9 @@ test: ## Run the tests
 race: ## Run the tests under the race detector
 	go test -race -short ./...
 
-e2e: ## Test against the real Redis and Prometheus (Debian: redis-server, prometheus)
+e2e: ## Test against real programs (Debian: redis-server, prometheus, prometheus-alertmanager)
 	cd test && go test -count=1 ./...
+	SISKIN_REQUIRE_REDIS=1 go test -count=1 ./ingest/redis
 
 chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts
 	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
