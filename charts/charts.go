@@ -8,7 +8,8 @@ import "embed"
 //go:embed all:siskin
 var Siskin embed.FS
 
-// RolloutCRD is the generated definition of the Rollout kind.
+// RolloutCRD is the generated definition of the Rollout kind. It is not in the chart's crds folder: Helm installs what
+// lies there whatever the values say, and never upgrades it.
 //
-//go:embed siskin/crds/siskin.dev_rollouts.yaml
+//go:embed siskin/files/crds/siskin.dev_rollouts.yaml
 var RolloutCRD []byte
