@@ -42,6 +42,7 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	if err != nil {
 		return &specError{err}
 	}
+	p.routeKind = objects.Route.GetKind()
 	for _, o := range []*unstructured.Unstructured{objects.Route, objects.Subsets} {
 		live, err := r.read(ctx, o)
 		switch {
@@ -57,7 +58,7 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 			p.live[o.GetKind()] = live
 		}
 	}
-	p.gone = endedBy(p.live[objects.Route.GetKind()], p.ro.Status.Run)
+	p.gone = endedBy(p.live[p.routeKind], p.ro.Status.Run)
 	return nil
 }
 

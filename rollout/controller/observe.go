@@ -3,8 +3,10 @@ package controller
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,14 +38,15 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 		p.busy = true
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	blocks, err := r.Evidence.Blocks(ctx, rollout.Question{
+	blocks, err := r.ask(ctx, p, rollout.Question{
 		Service: rollout.Service{Namespace: p.ro.Namespace, Name: p.ro.Spec.Service.Name},
 		Gates:   p.plan.Gates,
 		Stable:  p.ro.Status.StableVersion, Canary: p.ro.Status.CanaryVersion,
 		From: from, To: to, Interval: p.plan.Interval,
 	})
+	if err != nil && p.busy {
+		return // given up for something more urgent
+	}
 	if err != nil {
 		r.Log.Warn("Could not read evidence", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
 		r.Metrics.unanswered(p.ro)
@@ -52,6 +55,48 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	run := p.run.Count(p.plan, blocks)
 	p.run = &run
 	p.judge()
+}
+
+// interruptEvery is how often a question that takes its time looks whether something else has become more urgent.
+const interruptEvery = 250 * time.Millisecond
+
+// ask puts a question to the source of evidence. It gives up when somebody changes the rollout or its route meanwhile: an
+// abort does not wait for a Prometheus that hangs.
+func (r *Reconciler) ask(ctx context.Context, p *pass, q rollout.Question) ([]rollout.Block, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		ticker := time.NewTicker(interruptEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if r.changed(ctx, p) {
+				p.busy = true
+				cancel()
+			}
+		}
+	})
+	return r.Evidence.Blocks(ctx, q)
+}
+
+// changed says whether the rollout or the route is another than the pass has read.
+func (r *Reconciler) changed(ctx context.Context, p *pass) bool {
+	var now v1alpha1.Rollout
+	if r.Live.Get(ctx, client.ObjectKeyFromObject(p.was), &now) == nil && now.ResourceVersion != p.was.ResourceVersion {
+		return true
+	}
+	route := p.live[p.routeKind]
+	if route == nil {
+		return false
+	}
+	live, err := r.read(ctx, route)
+	return apierrors.IsNotFound(err) || (err == nil && live.GetResourceVersion() != route.GetResourceVersion())
 }
 
 // lookAtWorkloads finds out whether the versions that the pass may send traffic to can answer.

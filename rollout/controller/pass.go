@@ -26,11 +26,13 @@ type pass struct {
 
 	stableReady, canaryReady bool
 	// live is what stands in the mesh, by kind. When subsets could not be read, blind says why.
-	live  map[string]*unstructured.Unstructured
-	blind error
+	live      map[string]*unstructured.Unstructured
+	routeKind string
+	blind     error
 	// gone is set when the mesh says that the run has ended, although the status does not know yet.
 	gone *v1alpha1.LastRunStatus
-	// busy says that the source of evidence was not asked because too many questions were under way.
+	// busy says that the source of evidence is to be asked again soon: too many questions were under way, or something
+	// more urgent came up.
 	busy bool
 	// urgent says that the mesh is written before the status, because traffic leaves the canary.
 	urgent bool

@@ -45,7 +45,8 @@ type Options struct {
 	Lag, Lookback, Grace time.Duration
 	// Registry takes the controller's metrics. Required.
 	Registry prometheus.Registerer
-	Log      *slog.Logger
+	// Log, nowhere by default.
+	Log *slog.Logger
 }
 
 // Scheme knows the API's kinds.
@@ -59,6 +60,9 @@ func Scheme() (*runtime.Scheme, error) {
 
 // Controller builds the manager and the reconciler that runs in it.
 func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconciler, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	mgr, err := manager(cfg, o)
 	if err != nil {
 		return nil, nil, err
