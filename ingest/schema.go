@@ -103,7 +103,8 @@ func OBD() (*Schema, error) {
 		{"Vehicle.OBD.ThrottlePosition", []string{"Vehicle.Powertrain.CombustionEngine.TPS"}, "THROTTLE", "percent", 0, 100},
 		{"Vehicle.OBD.EngineLoad", nil, "ENGINE_LOAD", "percent", 0, 100},
 		{
-			"Vehicle.OBD.CoolantTemperature", []string{"Vehicle.Powertrain.CombustionEngine.EngineCoolant.Temperature"},
+			"Vehicle.OBD.CoolantTemperature",
+			[]string{"Vehicle.Powertrain.CombustionEngine.EngineCoolant.Temperature"},
 			"COOLANT_TEMPERATURE", "Celsius", -40, 215,
 		},
 		{"Vehicle.OBD.LongTermFuelTrim1", nil, "LONG_TERM_FUEL_TRIM_BANK_1", "percent", -100, trimMax},

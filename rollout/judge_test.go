@@ -34,22 +34,38 @@ func TestJudge(t *testing.T) {
 		blocks  int
 		want    [3]want // errors, latency, quality
 	}{
-		"NoBlocks": {"there is nothing yet, and nothing is due", healthy(), 0,
-			[3]want{{"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}}},
-		"FirstBlock": {"fifty requests are not enough; all hundred buckets are enough for a mean", quiet, 1,
-			[3]want{{"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}, {"Pass", EvidenceSafe}}},
-		"Healthy": {"evidence of safety passes", healthy(), 60,
-			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}}},
-		"Worse": {"evidence of harm tells which gates", worse, 60,
-			[3]want{{"Harm", ErrorsHarm}, {"Harm", LatencyHarm}, {"Harm", MeanHarm}}},
-		"Better": {"a canary that is much better is no harm", better, 60,
-			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}}},
-		"Faultless": {"what never fails passes by its own rate, since no ratio exists", faultless, 60,
-			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}}},
-		"NoHistogram": {"a histogram without bounds counts nothing", noBounds, 60,
-			[3]want{{"Pass", EvidenceSafe}, {"NoData", NoBlocks}, {"Pass", EvidenceSafe}}},
-		"ShortHistogram": {"no bound tells what is above the threshold", short, 60,
-			[3]want{{"Pass", EvidenceSafe}, {"Invalid", BelowThreshold}, {"Pass", EvidenceSafe}}},
+		"NoBlocks": {
+			"there is nothing yet, and nothing is due", healthy(), 0,
+			[3]want{{"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}},
+		},
+		"FirstBlock": {
+			"fifty requests are not enough; all hundred buckets are enough for a mean", quiet, 1,
+			[3]want{{"Wait", CollectingEvidence}, {"Wait", CollectingEvidence}, {"Pass", EvidenceSafe}},
+		},
+		"Healthy": {
+			"evidence of safety passes", healthy(), 60,
+			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}},
+		},
+		"Worse": {
+			"evidence of harm tells which gates", worse, 60,
+			[3]want{{"Harm", ErrorsHarm}, {"Harm", LatencyHarm}, {"Harm", MeanHarm}},
+		},
+		"Better": {
+			"a canary that is much better is no harm", better, 60,
+			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}},
+		},
+		"Faultless": {
+			"what never fails passes by its own rate, since no ratio exists", faultless, 60,
+			[3]want{{"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}, {"Pass", EvidenceSafe}},
+		},
+		"NoHistogram": {
+			"a histogram without bounds counts nothing", noBounds, 60,
+			[3]want{{"Pass", EvidenceSafe}, {"NoData", NoBlocks}, {"Pass", EvidenceSafe}},
+		},
+		"ShortHistogram": {
+			"no bound tells what is above the threshold", short, 60,
+			[3]want{{"Pass", EvidenceSafe}, {"Invalid", BelowThreshold}, {"Pass", EvidenceSafe}},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +173,9 @@ func TestNeverAnyData(t *testing.T) {
 		now  time.Time
 		want Verdict
 	}{
-		{run, due.Add(-1), Wait}, {run, due, NoData}, {run, due.Add(time.Hour), NoData},
+		{run, due.Add(-1), Wait},
+		{run, due, NoData},
+		{run, due.Add(time.Hour), NoData},
 		{Begin("r", p, t0), due.Add(time.Hour), Wait},
 	} {
 		for _, f := range Judge(p, c.run, nil, c.now)[:3] {

@@ -55,7 +55,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case serve == nil:
 		writeError(w, &statusError{http.StatusNotFound, fmt.Sprintf("no such path %.200q", r.URL.Path)})
-	case r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead):
+	case r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead):
 		w.Header().Set("Allow", method)
 		writeError(w, &statusError{http.StatusMethodNotAllowed, fmt.Sprintf("method %.20q, want %s", r.Method, method)})
 	default:

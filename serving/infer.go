@@ -102,8 +102,7 @@ func (h *handler) readBody(w http.ResponseWriter, r *http.Request, to *bytes.Buf
 		return &statusError{http.StatusBadRequest, "reading header \"Inference-Header-Content-Length\": binary tensors are not supported"}
 	}
 	if _, err := to.ReadFrom(http.MaxBytesReader(w, r.Body, h.MaxBodyBytes)); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return h.tooLarge()
 		}
 		return &statusError{http.StatusBadRequest, "reading body: " + err.Error()}
@@ -141,8 +140,7 @@ func (h *handler) decompress(c *call, encoding string) ([]byte, error) {
 
 // asStatus returns err's own status, or 500 for an error that nobody expected.
 func asStatus(err error) *statusError {
-	var s *statusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*statusError](err); ok {
 		return s
 	}
 	return &statusError{http.StatusInternalServerError, err.Error()}

@@ -13,6 +13,8 @@
 // What it does not do yet: gRPC, the binary tensor extension, and models of several inputs or outputs.
 package serving
 
+import "maps"
+
 // Datatypes of the protocol that this package reads and writes.
 const (
 	FP32 = "FP32"
@@ -65,9 +67,7 @@ type metadata struct {
 
 func describe(name string, versions []string, s Spec) metadata {
 	parameters := map[string]any{"feature_names": s.Features}
-	for k, v := range s.Parameters {
-		parameters[k] = v
-	}
+	maps.Copy(parameters, s.Parameters)
 	return metadata{
 		Name:       name,
 		Versions:   versions,

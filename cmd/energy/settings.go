@@ -110,7 +110,7 @@ func (s *settings) model(log *slog.Logger, busy energy.Busy, why error) (energy.
 		static = *s.static
 	}
 	log.Warn("Energy cannot be measured and is modelled", "reason", why,
-		"staticWatts", float64(static)/1e6, "wattsPerCPU", float64(s.perCPU)/1e6)
+		"staticWatts", float64(static)/1e6, "wattsPerCpu", float64(s.perCPU)/1e6)
 	model, err := energy.NewModel(energy.ModelOptions{Static: static, PerCPU: s.perCPU, Busy: busy, Now: time.Now})
 	return model, static, err
 }

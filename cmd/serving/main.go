@@ -74,7 +74,7 @@ func (s *settings) watch(ctx context.Context, p *run.Process, repo *serving.Repo
 		swapped, err := repo.Refresh(ctx, s.model, s.version)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the process stops
 		case err != nil:
 			p.Log().Error("Kept the model that was served before", "error", err)
 		case swapped:

@@ -112,7 +112,7 @@ func TestClientGone(t *testing.T) {
 	g := start(t, objects, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-arrived; cancel() }()
-	_, err := g.server.Client().Do(g.request(t, http.MethodGet, "/", nil).WithContext(ctx)) //nolint:bodyclose // There is none.
+	_, err := g.server.Client().Do(g.request(t, http.MethodGet, "/", nil).WithContext(ctx))
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("Do(...) = %v, want %v", err, context.Canceled)
 	}

@@ -35,8 +35,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "istio_requests_total", Help: "Requests by destination, response code and response flags.",
 		}, labels),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "istio_request_duration_milliseconds", //nolint:promlinter // Istio's name
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{ //nolint:promlinter // Istio's name
+			Name:    "istio_request_duration_milliseconds",
 			Help:    "Time from a request's arrival to the end of its response, in milliseconds.",
 			Buckets: durationBounds(),
 		}, labels),

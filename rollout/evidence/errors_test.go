@@ -16,61 +16,99 @@ func TestCountErrors(t *testing.T) {
 		series string
 		want   []tally // of the blocks that begin at t0, t0+15s and so on
 	}{
-		"Steady": {"differences from one block's end to the next's",
+		"Steady": {
+			"differences from one block's end to the next's",
 			requests("v1", "200", on(1)) + " 100+10x9\n" + requests("v1", "503", on(1)) + " 3+1x9\n" +
 				requests("v2", "200", on(1)) + " 0+2x9\n" + requests("v2", "500", on(1)) + " 0 0 0 0 1 1 1 1 3 3",
-			[]tally{{33, 3, 6, 0}, {33, 3, 7, 1}, {33, 3, 8, 2}}},
-		"Reset": {"a counter that falls counts from zero",
+			[]tally{{33, 3, 6, 0}, {33, 3, 7, 1}, {33, 3, 8, 2}},
+		},
+		"Reset": {
+			"a counter that falls counts from zero",
 			requests("v1", "200", on(1)) + " 100 110 120 130 5 15 25 35 45 55\n" + requests("v2", "200", on(1)) + " 7 8 9 10 1 2 3 4 5 6",
-			[]tally{{30, 0, 3, 0}, {25, 0, 3, 0}, {30, 0, 3, 0}}},
-		"TornReset": {"when some counters of a process fell and some did not, nobody knows what was counted",
+			[]tally{{30, 0, 3, 0}, {25, 0, 3, 0}, {30, 0, 3, 0}},
+		},
+		"TornReset": {
+			"when some counters of a process fell and some did not, nobody knows what was counted",
 			requests("v1", "200", on(1)) + " 100 110 120 130 5 15 25 35 45 55\n" + requests("v1", "503", on(1)) + " 1x3 2x6\n" +
 				requests("v2", "200", on(2)) + " 10+1x9",
-			[]tally{{30, 0, 3, 0}, {0, 0, 3, 0}, {30, 0, 3, 0}}},
-		"FirstError": {"a series that appears in a process that was scraped before began at zero",
+			[]tally{{30, 0, 3, 0}, {0, 0, 3, 0}, {30, 0, 3, 0}},
+		},
+		"FirstError": {
+			"a series that appears in a process that was scraped before began at zero",
 			requests("v1", "200", on(1)) + " 100+10x9\n" + requests("v2", "200", on(1)) + " 1+1x9\n" +
 				requests("v2", "503", on(1)) + " _ _ _ _ 4 4 4 4 4 4",
-			[]tally{{30, 0, 3, 0}, {30, 0, 7, 4}, {30, 0, 3, 0}}},
-		"NewVersion": {"so did the counters of a version that gets its first requests",
+			[]tally{{30, 0, 3, 0}, {30, 0, 7, 4}, {30, 0, 3, 0}},
+		},
+		"NewVersion": {
+			"so did the counters of a version that gets its first requests",
 			requests("v1", "200", on(1)) + " 100+10x9\n" + requests("v2", "200", on(1)) + " _ _ _ _ _ 6 8 10 12 14",
-			[]tally{{30, 0, 0, 0}, {30, 0, 8, 0}, {30, 0, 6, 0}}},
-		"NewProcess": {"what a process counted before its first scrape nobody knows",
+			[]tally{{30, 0, 0, 0}, {30, 0, 8, 0}, {30, 0, 6, 0}},
+		},
+		"NewProcess": {
+			"what a process counted before its first scrape nobody knows",
 			requests("v1", "200", on(1)) + " 100+10x9\n" + requests("v1", "200", on(2)) + " _ _ _ _ 1000 1001 1002 1003 1004 1005\n" +
 				requests("v1", "503", on(2)) + " _ _ _ _ _ 5x4",
-			[]tally{{30, 0, 0, 0}, {37, 5, 0, 0}, {33, 0, 0, 0}}},
-		"MissedScrape": {"what a missed scrape leaves out is counted by the next",
+			[]tally{{30, 0, 0, 0}, {37, 5, 0, 0}, {33, 0, 0, 0}},
+		},
+		"MissedScrape": {
+			"what a missed scrape leaves out is counted by the next",
 			requests("v1", "200", on(1)) + " 100 110 120 _ 140 150 160 170 180 190",
-			[]tally{{20, 0, 0, 0}, {40, 0, 0, 0}, {30, 0, 0, 0}}},
-		"Gap": {"after a gap longer than the lookback the process begins anew",
+			[]tally{{20, 0, 0, 0}, {40, 0, 0, 0}, {30, 0, 0, 0}},
+		},
+		"Gap": {
+			"after a gap longer than the lookback the process begins anew",
 			requests("v1", "200", on(1)) + " 100 110 120 130 _ _ _ _ _ _ _ _ _ 500 510 520",
-			[]tally{{30, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, none, {20, 0, 0, 0}}},
-		"NaN": {"what is no number is no sample",
+			[]tally{{30, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, none, {20, 0, 0, 0}},
+		},
+		"NaN": {
+			"what is no number is no sample",
 			requests("v1", "200", on(1)) + " 100 110 NaN 130 NaN NaN NaN 170 180 190\n" + requests("v2", "200", on(1)) + " NaN NaN -5 Inf NaN NaN NaN NaN NaN NaN",
-			[]tally{{30, 0, 0, 0}, {0, 0, 0, 0}, {60, 0, 0, 0}}},
-		"NoVersionLabel": {"requests of no version count for none",
-			requests("", "200", on(1)) + " 100+10x9", []tally{none, none, none}},
-		"OtherVersion": {"nor do those of a version that takes no part",
-			requests("v3", "200", on(1)) + " 100+10x9\n" + requests("v22", "200", on(1)) + " 100+10x9", []tally{none, none, none}},
-		"NoCode": {"without a response code nobody knows what failed",
-			"istio_requests_total{" + istioLabels("v1") + "," + on(1) + "} 100+10x9", []tally{{}, {}, {}}},
-		"OneArm": {"a missing arm is zero requests, not an error",
-			requests("v2", "503", on(1)) + " 1+1x9", []tally{{0, 0, 3, 3}, {0, 0, 3, 3}, {0, 0, 3, 3}}},
+			[]tally{{30, 0, 0, 0}, {0, 0, 0, 0}, {60, 0, 0, 0}},
+		},
+		"NoVersionLabel": {
+			"requests of no version count for none",
+			requests("", "200", on(1)) + " 100+10x9",
+			[]tally{none, none, none},
+		},
+		"OtherVersion": {
+			"nor do those of a version that takes no part",
+			requests("v3", "200", on(1)) + " 100+10x9\n" + requests("v22", "200", on(1)) + " 100+10x9",
+			[]tally{none, none, none},
+		},
+		"NoCode": {
+			"without a response code nobody knows what failed",
+			"istio_requests_total{" + istioLabels("v1") + "," + on(1) + "} 100+10x9",
+			[]tally{{}, {}, {}},
+		},
+		"OneArm": {
+			"a missing arm is zero requests, not an error",
+			requests("v2", "503", on(1)) + " 1+1x9",
+			[]tally{{0, 0, 3, 3}, {0, 0, 3, 3}, {0, 0, 3, 3}},
+		},
 		"Nothing": {"no series, no entry", "up 1x9", []tally{none, none, none}},
-		"Given up": {"a request that the client gave up, or a rate limit refused, says nothing of the version",
+		"Given up": {
+			"a request that the client gave up, or a rate limit refused, says nothing of the version",
 			requests("v1", "0", `response_flags="DC"`, on(1)) + " 0+5x9\n" + requests("v1", "429", `response_flags="RL"`, on(1)) + " 0+5x9\n" +
 				requests("v1", "503", `response_flags="UF,URX"`, on(1)) + " 0+1x9\n" + requests("v1", "200", `response_flags="-"`, on(1)) + " 0+2x9",
-			[]tally{{9, 3, 0, 0}, {9, 3, 0, 0}, {9, 3, 0, 0}}},
-		"NotAnswered": {"a request without an answer failed, one the caller got wrong did not",
+			[]tally{{9, 3, 0, 0}, {9, 3, 0, 0}, {9, 3, 0, 0}},
+		},
+		"NotAnswered": {
+			"a request without an answer failed, one the caller got wrong did not",
 			requests("v1", "0", `response_flags="UC"`, on(1)) + " 0+1x9\n" + requests("v1", "404", on(1)) + " 0+1x9",
-			[]tally{{6, 3, 0, 0}, {6, 3, 0, 0}, {6, 3, 0, 0}}},
-		"GRPC": {"gRPC errors carry code 200; the server's faults count",
+			[]tally{{6, 3, 0, 0}, {6, 3, 0, 0}, {6, 3, 0, 0}},
+		},
+		"GRPC": {
+			"gRPC errors carry code 200; the server's faults count",
 			requests("v1", "200", `grpc_response_status="0"`, on(1)) + " 0+4x9\n" + requests("v1", "200", `grpc_response_status="14"`, on(1)) + " 0+1x9\n" +
 				requests("v1", "200", `grpc_response_status="5"`, on(1)) + " 0+1x9",
-			[]tally{{18, 3, 0, 0}, {18, 3, 0, 0}, {18, 3, 0, 0}}},
-		"OtherReporter": {"each request is counted once, by the side that sent it",
+			[]tally{{18, 3, 0, 0}, {18, 3, 0, 0}, {18, 3, 0, 0}},
+		},
+		"OtherReporter": {
+			"each request is counted once, by the side that sent it",
 			requests("v1", "200", on(1)) + " 0+1x9\n" +
 				`istio_requests_total{reporter="destination",destination_service_name="coolant",destination_service_namespace="edge",destination_version="v1",response_code="200"} 0+9x9`,
-			[]tally{{3, 0, 0, 0}, {3, 0, 0, 0}, {3, 0, 0, 0}}},
+			[]tally{{3, 0, 0, 0}, {3, 0, 0, 0}, {3, 0, 0, 0}},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

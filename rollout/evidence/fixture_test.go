@@ -3,7 +3,6 @@ package evidence
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ type store struct {
 
 func newStore(t testing.TB) *store {
 	t.Helper()
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	options := tsdb.DefaultOptions()
 	options.WALSegmentSize = -1
 	options.StripeSize = 1 << 8

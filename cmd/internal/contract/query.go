@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -38,7 +38,7 @@ func (m Metrics) CheckQuery(query string) error {
 func (m Metrics) selector(s *parser.VectorSelector) error {
 	var names []string
 	for _, matcher := range s.LabelMatchers {
-		if matcher.Name != labels.MetricName {
+		if matcher.Name != model.MetricNameLabel {
 			names = append(names, matcher.Name)
 		}
 	}

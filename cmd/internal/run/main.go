@@ -32,7 +32,8 @@ func Main(o Options, bind func(*flag.FlagSet) Body) int {
 }
 
 func mainWith(ctx context.Context, o Options, bind func(*flag.FlagSet) Body, args []string,
-	lookup func(string) (string, bool), stderr io.Writer) int {
+	lookup func(string) (string, bool), stderr io.Writer,
+) int {
 	fs := flag.NewFlagSet(o.Name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	logs := LogOptions{Format: cmp.Or(o.Logs.Format, "json"), Level: cmp.Or(o.Logs.Level, "info")}

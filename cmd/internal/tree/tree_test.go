@@ -36,7 +36,7 @@ func rooms(t *testing.T) []row {
 	var out []row
 	for _, m := range line.FindAllStringSubmatch(string(text), -1) {
 		subs := []string{}
-		for _, w := range strings.Fields(m[3]) {
+		for w := range strings.FieldsSeq(m[3]) {
 			subs = append(subs, strings.Trim(w, "`"))
 		}
 		out = append(out, row{m[1], strings.TrimSpace(m[2]), subs})

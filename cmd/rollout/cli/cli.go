@@ -61,8 +61,7 @@ func ExitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	var coded codedError
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[codedError](err); ok {
 		return coded.code
 	}
 	return exitError

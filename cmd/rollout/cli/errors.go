@@ -70,8 +70,7 @@ func unknownKind(err error) bool {
 
 // cause drops the URL that the HTTP client puts in front of every error.
 func cause(err error) error {
-	var request *url.Error
-	if errors.As(err, &request) {
+	if request, ok := errors.AsType[*url.Error](err); ok {
 		return request.Err
 	}
 	return err

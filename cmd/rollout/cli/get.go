@@ -109,7 +109,7 @@ func (g *getter) follow(ctx context.Context, c *cluster, name string, out printe
 		return false, out.PrintObj(typed(s.rollout), g.io.Out)
 	})
 	if ctx.Err() != nil {
-		return nil // the user ended it
+		return nil //nolint:nilerr // the user ended it
 	}
 	return c.explain(ctx, err, name)
 }

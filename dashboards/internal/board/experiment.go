@@ -193,7 +193,7 @@ func model() []panel {
 	}
 }
 
-func number(v float64) *float64 { return &v }
+func number(v float64) *float64 { return new(v) }
 
 // colored gives the series whose names match a colour.
 func colored(pattern, color string) object {
