@@ -55,7 +55,7 @@ func objects(t *testing.T, files map[string]string) map[string]object {
 		if filepath.Ext(name) != ".yaml" {
 			continue
 		}
-		for _, doc := range strings.Split("\n"+files[name], "\n---\n") {
+		for doc := range strings.SplitSeq("\n"+files[name], "\n---\n") {
 			var o object
 			if err := sigsyaml.UnmarshalStrict([]byte(doc), &o); err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, doc)
@@ -194,7 +194,7 @@ func TestRefusals(t *testing.T) {
 		"SameVersion":  {split + "canary: {version: v1}}", `traffic.stable.version and traffic.canary.version must differ; both are "v1"`},
 		"Hosts":        {"controller: {enabled: false}\ntraffic: {service: {name: coolant, hosts: [a.example.com]}}", "traffic.service.hosts may not be specified without traffic.service.gateways"},
 		"Mode":         {split + "stickiness: {mode: hash}}", "'/traffic/stickiness/mode': value must be one of 'none', 'cookie', 'header'"},
-		"Unknown":      {"trafic: {}", "additional properties 'trafic' not allowed"},
+		"Unknown":      {"routing: {}", "additional properties 'routing' not allowed"},
 		"Ingest":       {"ingest: {enabled: true}", "ingest.redis must be given"},
 		"Serving":      {"serving: {enabled: true, service: coolant, model: coolant}", "serving.versions must have at least one {version, storageURI}"},
 		"Account":      {"serviceAccount: {create: false}", "serviceAccount.name must be given when serviceAccount.create is false"},
@@ -324,79 +324,5 @@ func walk(node *yaml.Node, prefix string, visit func(path string, key, value *ya
 		if value.Kind == yaml.MappingNode && value.Style != yaml.FlowStyle {
 			walk(value, path, visit)
 		}
-	}
-}
-
-// TestRestricted holds every pod but the energy meter's to Pod Security's level "restricted".
-func TestRestricted(t *testing.T) {
-	files, err := render(values(t, string(read(t, "testdata/full.values.yaml"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pods := 0
-	for key, o := range objects(t, files) {
-		spec, _ := o["spec"].(object)
-		template, ok := spec["template"].(object)
-		if !ok || strings.HasPrefix(key, "DaemonSet/") {
-			continue
-		}
-		pods++
-		pod := template["spec"].(object)
-		if sc := pod["securityContext"].(object); sc["runAsNonRoot"] != true || sc["seccompProfile"] == nil {
-			t.Errorf("%s: got pod security %v", key, sc)
-		}
-		for _, c := range pod["containers"].([]any) {
-			sc := c.(object)["securityContext"].(object)
-			if sc["allowPrivilegeEscalation"] != false || sc["readOnlyRootFilesystem"] != true || sc["capabilities"] == nil {
-				t.Errorf("%s: got container security %v", key, sc)
-			}
-		}
-	}
-	if pods < 4 {
-		t.Errorf("looked at %d pods, want 4", pods)
-	}
-}
-
-// TestFlags holds that every flag that the chart sets is one that the binary's source binds.
-func TestFlags(t *testing.T) {
-	files, err := render(values(t, string(read(t, "testdata/full.values.yaml"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared := string(read(t, "../cmd/internal/run/main.go"))
-	logging, err := filepath.Glob("../cmd/internal/run/*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range logging {
-		shared += string(read(t, f))
-	}
-	checked := 0
-	for key, o := range objects(t, files) {
-		spec, _ := o["spec"].(object)
-		template, ok := spec["template"].(object)
-		if !ok {
-			continue
-		}
-		container := template["spec"].(object)["containers"].([]any)[0].(object)
-		binary := strings.TrimPrefix(words(container["command"])[0], "/")
-		source := shared
-		own, err := filepath.Glob("../cmd/" + binary + "/*.go")
-		if err != nil || len(own) == 0 {
-			t.Errorf("%s: no command %q", key, binary)
-		}
-		for _, f := range own {
-			source += string(read(t, f))
-		}
-		for _, arg := range words(container["args"]) {
-			name, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-			if !strings.Contains(source, `"`+name+`"`) {
-				t.Errorf("%s: %s has no flag --%s", key, binary, name)
-			}
-			checked++
-		}
-	}
-	if checked < 20 {
-		t.Errorf("checked %d flags, want all of them", checked)
 	}
 }

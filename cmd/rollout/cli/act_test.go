@@ -161,14 +161,15 @@ func testActConcurrently(t *testing.T, api *kube.Server) {
 	}
 }
 
+func promoted(ro *v1alpha1.Rollout) {
+	ro.Status.StableVersion, ro.Status.CanaryVersion, ro.Status.Run, ro.Status.Weight = "v2", "", nil, 0
+	ro.Status.Decision, ro.Status.Reason = "Promote", "Promoted"
+	ro.Status.ObservedGeneration = ro.Generation
+	ro.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Promoted", LastTransitionTime: metav1.Now()}}
+}
+
 // testStatusFollows changes the rollout while status watches, each time when the line before it was printed.
 func testStatusFollows(t *testing.T, api *kube.Server) {
-	ready := func(ro *v1alpha1.Rollout) {
-		ro.Status.StableVersion, ro.Status.CanaryVersion, ro.Status.Run, ro.Status.Weight = "v2", "", nil, 0
-		ro.Status.Decision, ro.Status.Reason = "Promote", "Promoted"
-		ro.Status.ObservedGeneration = ro.Generation
-		ro.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Promoted", LastTransitionTime: metav1.Now()}}
-	}
 	cases := map[string]struct {
 		reason  string
 		changes []func(*v1alpha1.Rollout)
@@ -180,7 +181,7 @@ func testStatusFollows(t *testing.T, api *kube.Server) {
 			reason: "each change is one line; the end is well",
 			changes: []func(*v1alpha1.Rollout){
 				func(ro *v1alpha1.Rollout) { ro.Status.Weight, ro.Status.Step, ro.Status.Decision = 50, 2, "Advance" },
-				ready,
+				promoted,
 			},
 			want: []string{"v2 weight 50, step 2/2, Advance (AwaitingEvidence)", "v2 stable (Promoted)", "coolant: v2 is stable and ready"},
 		},
@@ -202,13 +203,7 @@ func testStatusFollows(t *testing.T, api *kube.Server) {
 		t.Run(name, func(t *testing.T) {
 			s := newSession(t, api, name)
 			s.create(t, running)
-			out := &lines{arrived: make(chan string, 64)}
-			ended := make(chan error, 1)
-			go func() {
-				c := New(Options{Out: out, Err: out, Now: func() time.Time { return s.now }})
-				ended <- c.Run(t.Context(), []string{"status", "coolant", "--kubeconfig", s.kubeconfig})
-			}()
-			out.until(t, "  Next")
+			out, ended := s.watch(t)
 			for i, change := range tc.changes {
 				if err := s.change(t.Context(), "coolant", change); err != nil {
 					t.Fatal(err)
@@ -226,21 +221,18 @@ func testStatusFollows(t *testing.T, api *kube.Server) {
 				t.Errorf("%s: got exit %d (%v), want %d", tc.reason, code, err, tc.code)
 			}
 			last := tc.want[len(tc.want)-1]
-			if text, isError := strings.CutPrefix(last, "error: "); isError {
-				if err == nil || err.Error() != text {
-					t.Errorf("%s: got error %v, want %q", tc.reason, err, text)
-				}
-			} else {
+			if text, isError := strings.CutPrefix(last, "error: "); !isError {
 				out.until(t, last)
+			} else if err == nil || err.Error() != text {
+				t.Errorf("%s: got error %v, want %q", tc.reason, err, text)
 			}
 		})
 	}
 }
 
-// testStatusSuperseded changes spec.version under a watcher's eyes: it is no longer the version that it waits for.
-func testStatusSuperseded(t *testing.T, api *kube.Server) {
-	s := newSession(t, api, "superseded")
-	s.create(t, running)
+// watch runs status until the rollout is done, and returns when it has drawn the first state.
+func (s *session) watch(t *testing.T) (*lines, <-chan error) {
+	t.Helper()
 	out := &lines{arrived: make(chan string, 64)}
 	ended := make(chan error, 1)
 	go func() {
@@ -248,6 +240,14 @@ func testStatusSuperseded(t *testing.T, api *kube.Server) {
 		ended <- c.Run(t.Context(), []string{"status", "coolant", "--kubeconfig", s.kubeconfig})
 	}()
 	out.until(t, "  Next")
+	return out, ended
+}
+
+// testStatusSuperseded changes spec.version under a watcher's eyes: it is no longer the version that it waits for.
+func testStatusSuperseded(t *testing.T, api *kube.Server) {
+	s := newSession(t, api, "superseded")
+	s.create(t, running)
+	_, ended := s.watch(t)
 	if stdout, stderr, code := s.run(t.Context(), "undo", "coolant"); code != 0 {
 		t.Fatalf("undo: %s%s", stdout, stderr)
 	}

@@ -136,7 +136,7 @@ func (s *session) create(t *testing.T, stream string) {
 		}
 		return `"` + s.now.Add(-d).UTC().Format("2006-01-02T15:04:05.000000Z") + `"`
 	})
-	for _, doc := range strings.Split(stream, "---\n") {
+	for doc := range strings.SplitSeq(stream, "---\n") {
 		s.createOne(t, doc)
 	}
 }
