@@ -109,7 +109,7 @@ func TestEvidence(t *testing.T) {
 		{name: "Silent", do: func() {}},
 		{name: "GivenUp", do: func() { s.giveUp(t, 10); s.send(t, 50) }},
 		{name: "PrometheusKilled", do: func() { s.whileKilled(t) }},
-		{name: "GatewayRestarted", do: func() { s.restart(); s.load(t); s.send(t, 60) }, fresh: true}, // fewer than before: a fall shows the reset
+		{name: "GatewayRestarted", do: func() { s.restart(); s.load(t); s.send(t, 40) }, fresh: true}, // fewer than before: a fall shows the reset
 		{name: "After", do: func() { s.send(t, 200) }},
 	} {
 		from := at
