@@ -102,14 +102,22 @@ func TestAlertmanager(t *testing.T) {
 		away                        int64 // how often the API is away when a notification comes
 		fires, resolved             string
 	}{
-		"Critical": {"a critical alert rolls back, and stays rolled back", "critical", "critical", 0,
-			"RolledBack AlertFiring, weight 0", "RolledBack AlertFiring, weight 0"},
-		"Warning": {"a warning pauses until somebody resumes", "warning", "warning", 0,
-			"Pause PausedByAlert, weight 50", "Pause PausedByAlert, weight 50"},
-		"Info": {"nothing else stops a run", "info", "info", 0,
-			"Hold HoldingStep, weight 50", "Hold HoldingStep, weight 50"},
-		"Outage": {"what could not be stored comes again", "outage", "critical", 2,
-			"RolledBack AlertFiring, weight 0", "RolledBack AlertFiring, weight 0"},
+		"Critical": {
+			"a critical alert rolls back, and stays rolled back", "critical", "critical", 0,
+			"RolledBack AlertFiring, weight 0", "RolledBack AlertFiring, weight 0",
+		},
+		"Warning": {
+			"a warning pauses until somebody resumes", "warning", "warning", 0,
+			"Pause PausedByAlert, weight 50", "Pause PausedByAlert, weight 50",
+		},
+		"Info": {
+			"nothing else stops a run", "info", "info", 0,
+			"Hold HoldingStep, weight 50", "Hold HoldingStep, weight 50",
+		},
+		"Outage": {
+			"what could not be stored comes again", "outage", "critical", 2,
+			"RolledBack AlertFiring, weight 0", "RolledBack AlertFiring, weight 0",
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
