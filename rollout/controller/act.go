@@ -132,7 +132,7 @@ func (e *specError) Unwrap() error { return e.error }
 // somebody else added to one of ours is then removed by an update.
 func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstructured) (bool, error) {
 	own(p.ro, want)
-	live, err := r.read(ctx, want)
+	live, err := r.known(ctx, p, want)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return false, fmt.Errorf("reading %s %q: %w", want.GetKind(), want.GetName(), err)
 	}
@@ -163,6 +163,14 @@ func marked(ro *v1alpha1.Rollout, live, want *unstructured.Unstructured) bool {
 	signature, signed := want.GetAnnotations()[annotationEnded]
 	return live.GetLabels()[v1alpha1.LabelRollout] == ro.Name && metav1.IsControlledBy(live, ro) &&
 		(!signed || live.GetAnnotations()[annotationEnded] == signature)
+}
+
+// known returns the live object as the pass has read it, or reads it. What changes meanwhile wakes the next pass.
+func (r *Reconciler) known(ctx context.Context, p *pass, like *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if live, ok := p.live[like.GetKind()]; ok {
+		return live, nil
+	}
+	return r.read(ctx, like)
 }
 
 // read returns the live object of the same kind and name.

@@ -102,8 +102,10 @@ func TestAlertsOfOthers(t *testing.T) {
 		t.Errorf("alerts %+v without an alerts gate", all)
 	}
 	w.edit(func(ro *v1alpha1.Rollout) {
-		ro.Spec.Gates = append(ro.Spec.Gates, v1alpha1.GateSpec{Name: "team", Type: v1alpha1.GateAlerts,
-			Matchers: []v1alpha1.LabelMatcher{{Name: "alertname", Value: "Fire"}}})
+		ro.Spec.Gates = append(ro.Spec.Gates, v1alpha1.GateSpec{
+			Name: "team", Type: v1alpha1.GateAlerts,
+			Matchers: []v1alpha1.LabelMatcher{{Name: "alertname", Value: "Fire"}},
+		})
 	})
 	w.mustNotify(w.alert("firing", "Water", "critical"))
 	w.mustNotify(w.alert("firing", "Fire", "warning"))

@@ -1,7 +1,9 @@
 package controller_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -193,6 +195,28 @@ func TestNoDataHoldsThenPauses(t *testing.T) {
 			w.until("promoted after the data came back", ended(v1alpha1.OutcomePromoted))
 		})
 	}
+}
+
+// TestSilentSource: a source that lets every question run into its deadline is left alone for two deadlines, and asked
+// again after them.
+func TestSilentSource(t *testing.T) {
+	w := running(t, 1)
+	w.o.Questions, w.o.Timeout = 2, 10*time.Second
+	w.restart()
+	w.source.err = fmt.Errorf("asking: %w", context.DeadlineExceeded)
+	w.source.asked = nil
+	silent := time.Time{}
+	for len(w.source.asked) < 3 {
+		if len(w.source.asked) == 2 && silent.IsZero() {
+			silent = w.clock
+		}
+		w.turn()
+	}
+	if took := w.clock.Sub(silent); took < 20*time.Second || took > 41*time.Second {
+		t.Errorf("asked again after %v, want two deadlines of 10s", took)
+	}
+	w.source.err = nil
+	w.until("promoted", ended(v1alpha1.OutcomePromoted))
 }
 
 func TestInconclusiveAtTheCap(t *testing.T) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,13 +32,10 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	if p.harmful() || !to.After(from) {
 		return
 	}
-	select {
-	case r.asking <- struct{}{}:
-		defer func() { <-r.asking }()
-	default:
-		p.busy = true
+	if !r.enter(ctx, p) {
 		return
 	}
+	defer func() { <-r.asking }()
 	blocks, err := r.ask(ctx, p, rollout.Question{
 		Service: rollout.Service{Namespace: p.ro.Namespace, Name: p.ro.Spec.Service.Name},
 		Gates:   p.plan.Gates,
@@ -55,6 +53,37 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	run := p.run.Count(p.plan, blocks)
 	p.run = &run
 	p.judge()
+}
+
+// enter waits a moment for its turn to ask. It is refused when too many questions are under way, and for a while after
+// the last ones have all run into their deadlines: a source that hangs must not hold the workers one after another.
+func (r *Reconciler) enter(ctx context.Context, p *pass) bool {
+	if r.Now().UnixNano() < r.silentUntil.Load() {
+		r.Metrics.unanswered(p.ro)
+		return false
+	}
+	timer := time.NewTimer(interruptEvery)
+	defer timer.Stop()
+	select {
+	case r.asking <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.busy = true
+	return false
+}
+
+// heard notes how a question ended, and stops asking for two deadlines when as many as may be asked at once have run out
+// in a row.
+func (r *Reconciler) heard(err error) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		r.overdue.Store(0)
+		return
+	}
+	if int(r.overdue.Add(1)) >= r.Questions {
+		r.silentUntil.Store(r.Now().Add(2 * r.Timeout).UnixNano())
+	}
 }
 
 // interruptEvery is how often a question that takes its time looks whether something else has become more urgent.
@@ -82,7 +111,11 @@ func (r *Reconciler) ask(ctx context.Context, p *pass, q rollout.Question) ([]ro
 			}
 		}
 	})
-	return r.Evidence.Blocks(ctx, q)
+	blocks, err := r.Evidence.Blocks(ctx, q)
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
+		r.heard(err)
+	}
+	return blocks, err
 }
 
 // changed says whether the rollout or the route is another than the pass has read.
@@ -104,7 +137,7 @@ func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
 	switch {
 	case p.ro.Status.StableVersion == "":
 		p.stableReady = r.ready(ctx, p.ro, p.ro.Spec.Version)
-	case p.run != nil:
+	case p.judging():
 		p.canaryReady = r.ready(ctx, p.ro, p.ro.Status.CanaryVersion)
 	}
 }

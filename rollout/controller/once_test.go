@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -137,7 +136,7 @@ func (l *lab) reset() {
 func (l *lab) note() {
 	l.t.Helper()
 	var ro v1alpha1.Rollout
-	if err := l.client.Get(l.t.Context(), client.ObjectKey(l.key()), &ro); err != nil {
+	if err := l.client.Get(l.t.Context(), l.key(), &ro); err != nil {
 		l.t.Fatal(err)
 	}
 	st := ro.Status

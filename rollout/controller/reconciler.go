@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -78,6 +79,9 @@ type Options struct {
 type Reconciler struct {
 	Options
 	asking chan struct{} // holds one element for each question under way
+	// overdue counts the questions in a row that ran into their deadline; silentUntil is until when none is asked, in
+	// nanoseconds since the epoch.
+	overdue, silentUntil atomic.Int64
 }
 
 // New returns a reconciler, or an error that names the dependency that is missing.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	promapi "github.com/prometheus/client_golang/api"
+	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -53,6 +55,7 @@ func TestDrift(t *testing.T) {
 	w.create(s, 30*time.Second)
 	w.until(s, "stable", stable)
 	w.want(s, "v2")
+	w.checkRules(t, s)
 	w.until(s, "counting", func(ro *v1alpha1.Rollout) bool { return ro.Status.Step == 1 && requests(t, ro) > 0 })
 	for name, edit := range map[string]func(o *unstructured.Unstructured){
 		"AllToStable": func(o *unstructured.Unstructured) {
@@ -82,6 +85,39 @@ func TestDrift(t *testing.T) {
 			}
 			checkCounts(t, w, s, after.Status)
 		})
+	}
+}
+
+// checkRules asks Prometheus each rule that the controller wrote for the rollout.
+func (w *world) checkRules(t *testing.T, s service) {
+	t.Helper()
+	w.until(s, "at step 1", atStep(1))
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion("monitoring.coreos.com/v1")
+	o.SetKind("PrometheusRule")
+	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name}, o); err != nil {
+		t.Fatal(err)
+	}
+	groups, _, _ := unstructured.NestedSlice(o.Object, "spec", "groups")
+	asked := 0
+	for _, g := range groups {
+		group, _ := g.(map[string]any)
+		rules, _, _ := unstructured.NestedSlice(group, "rules")
+		for _, r := range rules {
+			rule, _ := r.(map[string]any)
+			expr, _ := rule["expr"].(string)
+			api, err := promapi.NewClient(promapi.Config{Address: w.prom.URL()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, _, err := promv1.NewAPI(api).Query(t.Context(), expr, time.Now()); err != nil {
+				t.Errorf("rule %v: %v", rule["alert"], err)
+			}
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("the controller wrote no rule for the canary")
 	}
 }
 
