@@ -83,6 +83,14 @@ func (m *Metrics) observe(p *pass) {
 	m.info.DeletePartialMatch(mine)
 	m.info.WithLabelValues(ns, name, st.StableVersion, st.CanaryVersion).Set(1)
 	m.paused.DeletePartialMatch(mine)
+	if st.Run == nil {
+		// An alert on a step that takes too long must not fire for a run that is over.
+		m.stepStarted.DeletePartialMatch(mine)
+		m.lastBlock.DeletePartialMatch(mine)
+	}
+	if p.outcome.Reason == reasonRunStarted {
+		m.forgetGates(mine)
+	}
 	if run := st.Run; run != nil {
 		m.stepStarted.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.StepStartedAt)))
 		m.lastBlock.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.LastBlock)))
@@ -98,6 +106,13 @@ func (m *Metrics) observe(p *pass) {
 	}
 	for _, f := range p.findings {
 		m.finding(ns, name, f)
+	}
+}
+
+// forgetGates removes what the gates of an earlier run said; until then their last words stay to be seen.
+func (m *Metrics) forgetGates(of prometheus.Labels) {
+	for _, v := range []*prometheus.GaugeVec{m.verdict, m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound} {
+		v.DeletePartialMatch(of)
 	}
 }
 
