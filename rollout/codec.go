@@ -87,7 +87,10 @@ func (t Trail) shaped(g Gate) bool {
 	if g.Type == ErrorRate {
 		return len(t.Harm) == 1 && t.SLO == 0 && t.First == 0
 	}
-	return len(t.Harm) == 0 || (t.First >= 0 && t.First <= t.SLO && t.SLO < len(t.Bounds) && t.First+len(t.Harm) == len(t.Bounds))
+	if len(t.Harm) == 0 {
+		return len(t.Bounds) == 0 || t.Broken != ""
+	}
+	return t.First >= 0 && t.First <= t.SLO && t.SLO < len(t.Bounds) && t.First+len(t.Harm) == len(t.Bounds)
 }
 
 func alike(p, q *stats.RateRatio) bool {

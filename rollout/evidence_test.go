@@ -250,6 +250,7 @@ func TestStrangeEvidenceBeginsAnew(t *testing.T) {
 		"NoHarm":        func(e *Evidence) { e.Trails[0].Harm = nil },
 		"ShorterHarm":   func(e *Evidence) { e.Trails[0].Harm[0].LogLR = nil },
 		"FewerBounds":   func(e *Evidence) { e.Trails[1].Bounds = e.Trails[1].Bounds[:1] },
+		"HarmGone":      func(e *Evidence) { e.Trails[1].Harm = nil },
 		"ThresholdGone": func(e *Evidence) { e.Trails[1].SLO = 99 },
 	}
 	for name, change := range tests {
