@@ -192,7 +192,7 @@ func rulesFor(ro *v1alpha1.Rollout) *unstructured.Unstructured {
 			"annotations": map[string]any{
 				"summary":     fmt.Sprintf("More than half of the requests to the canary of rollout %s fail", ro.Name),
 				"description": "The canary has failed more than half of its requests for 30 seconds. The alerts gate of the rollout rolls it back.",
-				"runbook_url": "https://siskin.dev/runbooks#siskincanaryfailing",
+				"runbook_url": "https://github.com/siskin-dev/siskin/blob/main/alerts/README.md#siskincanaryfailing",
 			},
 		})
 	}

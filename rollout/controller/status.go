@@ -120,8 +120,8 @@ func gateStatuses(findings []rollout.Finding) []v1alpha1.GateStatus {
 		}
 		if f.Gate.Type != rollout.Alerts {
 			g.Limit = number(f.Gate.Margin)
-			g.Harm, g.HarmBound = number(math.Exp(f.LogHarm)), number(math.Exp(f.LogHarmBound))
-			g.Safety, g.SafetyBound = number(math.Exp(f.LogSafety)), number(math.Exp(f.LogSafetyBound))
+			g.Harm, g.HarmBound = eValue(f.LogHarm), eValue(f.LogHarmBound)
+			g.Safety, g.SafetyBound = eValue(f.LogSafety), eValue(f.LogSafetyBound)
 			g.Low, g.High = number(f.Low), number(f.High)
 		}
 		if f.Known {
@@ -131,6 +131,10 @@ func gateStatuses(findings []rollout.Finding) []v1alpha1.GateStatus {
 	}
 	return out
 }
+
+// eValue writes an e-value given as a logarithm. One that is too large for a number is written as 1e300: it has passed
+// every bound long before.
+func eValue(log float64) string { return number(math.Exp(min(log, 300*math.Ln10))) }
 
 // number writes a number to four digits; nothing for one that does not exist.
 func number(v float64) string {

@@ -38,6 +38,7 @@ var celCases = map[string]struct {
 	"LongName":         {path: "metadata.name", bad: strings.Repeat("a", 53), want: "metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"},
 	"Version":          {path: "spec.version", bad: "-v1", want: "version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"},
 	"ServiceName":      {path: "spec.service.name", bad: "Coolant", want: "service.name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
+	"HostsAlone":       {path: "spec.service", bad: "{name: coolant, port: 80, hosts: [a.example.com]}", want: "service.hosts may not be specified without service.gateways"},
 	"Steps":            {path: "spec.steps", bad: "[{weight: 5}, {weight: 5}]", want: "steps must have growing weights, because units move only from stable to canary during a ramp"},
 	"Hold":             {path: "spec.steps", bad: "[{weight: 5, hold: 721h}]", want: "hold must be between 0s and 720h"},
 	"Assignment":       {path: "spec.assignment", bad: "{}", want: "assignment must set header or cookie"},

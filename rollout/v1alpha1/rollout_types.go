@@ -79,10 +79,12 @@ type RolloutSpec struct {
 	// analysis sets the error budgets and the clock of the evidence.
 	// +optional
 	// +kubebuilder:default={}
-	Analysis AnalysisSpec `json:"analysis,omitempty"`
+	Analysis AnalysisSpec `json:"analysis,omitzero"`
 }
 
 // ServiceSpec names the service whose traffic is split.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.hosts) || size(self.hosts) == 0 || (has(self.gateways) && size(self.gateways) > 0)",message="service.hosts may not be specified without service.gateways"
 type ServiceSpec struct {
 	// name is the name of the Kubernetes Service (or of the ServiceEntry) in the rollout's namespace.
 	// +kubebuilder:validation:MinLength=1
@@ -159,7 +161,7 @@ type CookieAssignment struct {
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('8760h')",message="assignment.cookie.maxAge must be between 1s and 8760h"
 	// +optional
-	MaxAge metav1.Duration `json:"maxAge,omitempty"`
+	MaxAge metav1.Duration `json:"maxAge,omitzero"`
 }
 
 // RateLimitSpec bounds the requests per second that each proxy lets through.
@@ -191,7 +193,7 @@ type StepSpec struct {
 	// hold is the shortest time to stay at this weight.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('720h')",message="hold must be between 0s and 720h"
 	// +optional
-	Hold metav1.Duration `json:"hold,omitempty"`
+	Hold metav1.Duration `json:"hold,omitzero"`
 }
 
 // GateType says what a gate measures.
@@ -296,12 +298,12 @@ type AnalysisSpec struct {
 	// +kubebuilder:default="15s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="analysis.interval must be between 1s and 1h"
 	// +optional
-	Interval metav1.Duration `json:"interval,omitempty"`
+	Interval metav1.Duration `json:"interval,omitzero"`
 	// warmUp is the time after each change of weight whose blocks are not judged, beside the block of the change itself.
 	// +kubebuilder:default="0s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="analysis.warmUp must be between 0s and 24h"
 	// +optional
-	WarmUp metav1.Duration `json:"warmUp,omitempty"`
+	WarmUp metav1.Duration `json:"warmUp,omitzero"`
 	// falseAlarm bounds the probability that a healthy canary is rolled back on evidence, over all gates and all looks.
 	// +kubebuilder:default="0.01"
 	// +kubebuilder:validation:MaxLength=10
@@ -318,7 +320,7 @@ type AnalysisSpec struct {
 	// +kubebuilder:default="2h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="analysis.cap must be between 1s and 720h"
 	// +optional
-	Cap metav1.Duration `json:"cap,omitempty"`
+	Cap metav1.Duration `json:"cap,omitzero"`
 	// onInconclusive says what to do at the cap when the evidence says neither harm nor safety. Missing data always pauses.
 	// +kubebuilder:validation:Enum=Pause;Rollback
 	// +kubebuilder:default=Pause

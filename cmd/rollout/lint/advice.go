@@ -39,7 +39,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{hosts, gates, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
+	for _, a := range []advisor{gates, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -47,14 +47,6 @@ func advise(ro *v1alpha1.Rollout) []Finding {
 
 func advice(field, format string, args ...any) Finding {
 	return Finding{Level: Advice, Field: field, Message: fmt.Sprintf(format, args...)}
-}
-
-// hosts are the one thing that the mesh refuses and the schema does not.
-func hosts(ro *v1alpha1.Rollout) []Finding {
-	if s := ro.Spec.Service; len(s.Hosts) > 0 && len(s.Gateways) == 0 {
-		return []Finding{{Level: Error, Field: "spec.service.hosts", Message: "service.hosts may not be specified without service.gateways"}}
-	}
-	return nil
 }
 
 func gates(ro *v1alpha1.Rollout) []Finding {
