@@ -43,6 +43,7 @@ var celCases = map[string]struct {
 	"Hold":             {path: "spec.steps", bad: "[{weight: 5, hold: 721h}]", want: "hold must be between 0s and 720h"},
 	"Assignment":       {path: "spec.assignment", bad: "{}", want: "assignment must set header or cookie"},
 	"Header":           {path: "spec.assignment", bad: "{header: {name: X-Bucket}}", want: "assignment.header.name must consist of lower-case letters, digits and '-'"},
+	"HeaderOfThePin":   {path: "spec.assignment", bad: "{header: {name: x-siskin-variant}}", want: "assignment.header.name must not be 'x-siskin-variant', which pins a request to a variant"},
 	"Cookie":           {path: "spec.assignment", bad: "{cookie: {name: 'a b'}}", want: "assignment.cookie.name must consist of letters, digits, '_' and '-'"},
 	"CookieAge":        {path: "spec.assignment", bad: "{cookie: {name: a, maxAge: 500ms}}", want: "assignment.cookie.maxAge must be between 1s and 8760h"},
 	"Burst":            {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, burst: 4}", want: "rateLimit.burst must be at least rateLimit.requestsPerSecond"},

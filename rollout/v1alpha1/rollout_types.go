@@ -145,6 +145,7 @@ type HeaderAssignment struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$')",message="assignment.header.name must consist of lower-case letters, digits and '-'"
+	// +kubebuilder:validation:XValidation:rule="self != 'x-siskin-variant'",message="assignment.header.name must not be 'x-siskin-variant', which pins a request to a variant"
 	// +kubebuilder:default=x-siskin-bucket
 	// +optional
 	Name string `json:"name,omitempty"`
