@@ -147,19 +147,20 @@ func TestEveryRuleIsTested(t *testing.T) {
 func TestInvalidSpec(t *testing.T) {
 	w := running(t, 1)
 	w.edit(func(ro *v1alpha1.Rollout) {
-		ro.Spec.Assignment.Header.Name = "x-siskin-variant"
+		ro.Spec.Service.Gateways = []string{"edge/public"}
+		ro.Spec.Service.Hosts = []string{"coolant." + ro.Namespace + ".svc.cluster.local"}
 	})
 	w.source.counts = nothing
 	before := w.get()
 	ro := w.turn()
 	stalled := meta.FindStatusCondition(ro.Status.Conditions, v1alpha1.ConditionStalled)
-	if stalled == nil || stalled.Reason != "InvalidSpec" || !strings.Contains(stalled.Message, `"x-siskin-variant"`) {
-		t.Fatalf("stalled: %+v, want InvalidSpec with the header", stalled)
+	if stalled == nil || stalled.Reason != "InvalidSpec" || !strings.Contains(stalled.Message, "the service's own host") {
+		t.Fatalf("stalled: %+v, want InvalidSpec with the host", stalled)
 	}
 	if ro.Status.Weight != 5 || len(w.canary()) != 5 || ro.Status.Run.ID != before.Status.Run.ID {
 		t.Errorf("weight %d, %d buckets; want the step as it was", ro.Status.Weight, len(w.canary()))
 	}
-	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Header.Name = "x-siskin-bucket" })
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Service.Hosts = nil })
 	w.source.counts = healthy
 	w.until("promoted", ended(v1alpha1.OutcomePromoted))
 }
