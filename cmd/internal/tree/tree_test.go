@@ -217,3 +217,35 @@ func longestChain(all []pkg) int {
 	}
 	return n
 }
+
+// TestInvariantsHaveTests holds CONTRIBUTING.md to its word: every test that it names is there.
+func TestInvariantsHaveTests(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err = filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, m := range function.FindAllSubmatch(source, -1) {
+			have[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(string(text), -1)
+	if len(named) < 12 {
+		t.Fatalf("CONTRIBUTING.md names %d tests, want one for each invariant", len(named))
+	}
+	for _, name := range named {
+		if !have[name] {
+			t.Errorf("CONTRIBUTING.md names %s, which does not exist", name)
+		}
+	}
+}
