@@ -15,13 +15,14 @@ import (
 	"github.com/siskin-dev/siskin/rollout"
 )
 
-// How many vehicles and browsers the tests send. The first ramping vehicles go through every step of a ramp, all of them
-// through the step of weight 10.
-const (
-	units    = 10_000
-	ramping  = 10_000
-	browsers = 10_000
-)
+// population is how many vehicles or browsers a test sends: ten thousand, or a fifth in a short run, which is what the
+// race detector gets.
+func population() int {
+	if testing.Short() {
+		return 2_000
+	}
+	return 10_000
+}
 
 // senders is how many of them are under way at a time.
 const senders = 16
@@ -89,7 +90,8 @@ func vehicleBucket(unit int) int { return rollout.BucketOf("coolant", fmt.Sprint
 func TestExposure(t *testing.T) {
 	endpoints := bothVersions(t)
 	g := start(t, rendered(t, split(rollout.Allocate("run-1", 5)), endpoints), Options{})
-	seen := make([]bool, units)
+	n := population()
+	seen := make([]bool, n)
 	for _, weight := range []int{5, 10, 25, 50, 100} {
 		canary := rollout.Allocate("run-1", weight)
 		if len(canary) != weight {
@@ -97,16 +99,14 @@ func TestExposure(t *testing.T) {
 		}
 		traffic := split(canary)
 		g.Load(rendered(t, traffic, endpoints))
-		n := ramping
 		if weight == 10 {
-			n = units
 			checkVehicles(t, traffic, vehicles(t, g, n), seen)
 			g = start(t, rendered(t, traffic, endpoints), Options{})
 		}
 		checkVehicles(t, traffic, vehicles(t, g, n), seen)
 	}
 	g.Load(rendered(t, split(nil), endpoints))
-	for u, version := range vehicles(t, g, ramping) {
+	for u, version := range vehicles(t, g, n) {
 		if version != "v1" {
 			t.Fatalf("After the rollback unit %d sees %s", u, version)
 		}
@@ -153,6 +153,7 @@ func TestCookieExposure(t *testing.T) {
 		return rendered(t, traffic, endpoints)
 	}
 	g := start(t, cookies(rollout.Allocate("run-1", 5)), Options{})
+	browsers := population()
 	jars, seen := make([]http.CookieJar, browsers), make([]bool, browsers)
 	for u := range jars {
 		jar, err := cookiejar.New(nil)
@@ -178,7 +179,7 @@ func TestCookieExposure(t *testing.T) {
 	for _, bucket := range buckets {
 		drawn[bucket]++
 	}
-	// 20 of 2,000 browsers are expected in each of 100 buckets; an empty one has a probability of 2e-7.
+	// Of 2,000 browsers 20 are expected in each of 100 buckets; an empty one has a probability of 2e-7.
 	if len(drawn) != mesh.Buckets || drawn[""] > 0 {
 		t.Errorf("%d buckets were drawn, %d browsers without one, want %d and 0", len(drawn), drawn[""], mesh.Buckets)
 	}
@@ -239,6 +240,7 @@ func TestSwapUnderLoad(t *testing.T) {
 			}
 		}
 	})
+	units := population()
 	got := vehicles(t, g, units)
 	close(stop)
 	swapper.Wait()

@@ -90,7 +90,7 @@ func TestWatch(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- Watch(ctx, server.Config(), "edge", g.Gateway) }()
 	eventually(t, "Syncing", g.Synced)
-	seen := make([]bool, units)
+	seen := make([]bool, population())
 	checkVehicles(t, traffic, vehicles(t, g, ramping), seen)
 
 	grown := split(rollout.Allocate("run-1", 50))
