@@ -91,7 +91,7 @@ func TestWatch(t *testing.T) {
 	go func() { ended <- Watch(ctx, server.Config(), "edge", g.Gateway) }()
 	eventually(t, "Syncing", g.Synced)
 	seen := make([]bool, population())
-	checkVehicles(t, traffic, vehicles(t, g, ramping), seen)
+	checkVehicles(t, traffic, vehicles(t, g, population()), seen)
 
 	grown := split(rollout.Allocate("run-1", 50))
 	vs := rendered(t, grown, Objects{}).VirtualServices[0]
@@ -106,7 +106,7 @@ func TestWatch(t *testing.T) {
 		return res.Header.Get("Version") == "v2"
 	})
 	t.Logf("A write was in force after %v", time.Since(written))
-	checkVehicles(t, grown, vehicles(t, g, ramping), seen)
+	checkVehicles(t, grown, vehicles(t, g, population()), seen)
 
 	if err := c.Delete(t.Context(), objects.WorkloadEntries[0]); err != nil {
 		t.Fatal(err)
