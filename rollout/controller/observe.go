@@ -19,20 +19,15 @@ import (
 // askAgain is when to look again after no question could be put because too many were under way.
 const askAgain = 200 * time.Millisecond
 
-// observe judges what is known, and unless that rolls back already, counts the blocks that have become complete since the
-// last pass and judges again. When the source of evidence cannot tell, nothing is counted: the evidence stays what it
-// was, and the gates say NoData once it is stale.
+// observe counts the blocks that have become complete since the last pass. When the source of evidence cannot tell,
+// nothing is counted: the evidence stays what it was, and the gates say NoData once it is stale.
 func (r *Reconciler) observe(ctx context.Context, p *pass) {
-	p.judge()
 	from := rollout.GridFloor(p.run.LastBlock, p.plan.Interval)
 	if from.Before(p.run.LastBlock) {
 		from = from.Add(p.plan.Interval) // the interval was changed; the block that LastBlock falls in is passed over
 	}
 	to := rollout.GridFloor(p.now.Add(-r.Lag), p.plan.Interval)
-	if p.harmful() || !to.After(from) {
-		return
-	}
-	if !r.enter(ctx, p) {
+	if !to.After(from) || !r.enter(ctx, p) {
 		return
 	}
 	defer func() { <-r.asking }()
@@ -52,7 +47,6 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	}
 	run := p.run.Count(p.plan, blocks)
 	p.run = &run
-	p.judge()
 }
 
 // enter waits a moment for its turn to ask. It is refused when too many questions are under way, and for a while after

@@ -152,7 +152,11 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	r.lookAtWorkloads(ctx, pass)
 	if pass.judging() {
 		r.repair(ctx, pass)
-		r.observe(ctx, pass)
+		pass.judge()
+		if !pass.harmful() { // what is known may roll back already; then nothing is asked
+			r.observe(ctx, pass)
+			pass.judge()
+		}
 	}
 	pass.decide()
 	return r.finish(ctx, pass, r.act(ctx, pass))
