@@ -24,7 +24,10 @@ type Arm struct {
 	// bound (one number a bound).
 	Requests float64
 	Events   []float64
-	// Buckets are the sums and counts of a mean, by the unit's bucket.
+	// Sum is the sum over the Requests of a mean without buckets, or the joules they cost, or how many of those sent
+	// were answered.
+	Sum float64
+	// Buckets are the sums and counts of a mean, or the errors and requests, by the unit's bucket.
 	Buckets []BucketSum
 }
 

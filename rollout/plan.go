@@ -11,6 +11,12 @@ const (
 	Latency   GateType = "Latency"
 	Mean      GateType = "Mean"
 	Alerts    GateType = "Alerts"
+	// EnergyPerRequest compares joules per request.
+	EnergyPerRequest GateType = "EnergyPerRequest"
+	// SampleRatio tests whether the units are shared out as the weights say.
+	SampleRatio GateType = "SampleRatio"
+	// Data tests whether as many requests are answered in each variant as are sent.
+	Data GateType = "Data"
 )
 
 // Gate is one reason to go on or not.
@@ -25,15 +31,34 @@ type Gate struct {
 	Threshold time.Duration
 	// HigherIsBetter turns the comparison of a Mean round.
 	HigherIsBetter bool
-	// Sum and Count are the two counters of a Mean, as series selectors; VersionLabel and BucketLabel are their labels.
-	Sum, Count                string
+	// Sum and Count are counters, as series selectors: of a Mean the quantity and the observations; of EnergyPerRequest
+	// the joules and the requests; of Data the requests answered and sent; of SampleRatio Count alone, the units that
+	// were newly assigned.
+	Sum, Count string
+	// VersionLabel is the label of both that holds the version, BucketLabel the one that holds the unit's bucket. Without
+	// a BucketLabel a Mean has one pair of observations a block. An ErrorRate may have one too: it is then judged by buckets.
 	VersionLabel, BucketLabel string
+	// Lowest and Highest bound a single observation of a Mean without buckets, which is then judged by an exact test; both 0
+	// when it has no bounds.
+	Lowest, Highest float64
 	// Matchers select the alerts that count: every label must have its value.
 	Matchers map[string]string
 }
 
-// judged says whether the gate takes part in the weighted sum of e-values.
+// judged says whether the gate is judged by the run's evidence.
 func (g Gate) judged() bool { return g.Type != Alerts }
+
+// harms says whether the gate takes part in the weighted average of e-values that rolls back. A gate that watches the
+// data itself does not: what cannot be trusted is no harm.
+func (g Gate) harms() bool { return g.judged() && g.Type != SampleRatio && g.Type != Data }
+
+// bucketed says whether the gate is judged by the unit's bucket.
+func (g Gate) bucketed() bool { return (g.Type == Mean || g.Type == ErrorRate) && g.BucketLabel != "" }
+
+// paired says whether the gate is judged by the pairs of its blocks.
+func (g Gate) paired() bool {
+	return g.Type == EnergyPerRequest || (g.Type == Mean && g.BucketLabel == "")
+}
 
 // Step is a weight to reach and the time to stay there at least.
 type Step struct {

@@ -1,5 +1,7 @@
 package rollout
 
+import "time"
+
 // Verdict is what a gate says.
 type Verdict string
 
@@ -34,6 +36,7 @@ const (
 	ErrorsHarm  Reason = "ErrorsHarm"
 	LatencyHarm Reason = "LatencyHarm"
 	MeanHarm    Reason = "MeanHarm"
+	EnergyHarm  Reason = "EnergyHarm"
 	AlertFiring Reason = "AlertFiring"
 
 	// Waiting.
@@ -41,6 +44,7 @@ const (
 	TooFewBuckets      Reason = "TooFewBuckets"
 	HoldingStep        Reason = "HoldingStep"
 	CanaryNotReady     Reason = "CanaryNotReady"
+	ExperimentRunning  Reason = "ExperimentRunning"
 
 	// Data.
 	NoBlocks       Reason = "NoData"
@@ -48,6 +52,9 @@ const (
 	NoStable       Reason = "NoStableData"
 	BoundsChanged  Reason = "HistogramBoundsChanged"
 	BelowThreshold Reason = "ThresholdBeyondBounds"
+	// Data that cannot be trusted.
+	SampleRatioMismatch Reason = "SampleRatioMismatch"
+	RequestsUnanswered  Reason = "RequestsUnanswered"
 
 	// Progress.
 	EvidenceSafe  Reason = "EvidenceSafe"
@@ -81,6 +88,10 @@ type Finding struct {
 	Known               bool
 	// Stable and Canary are the measured rate or mean of each variant at this step; NaN while there is none.
 	Stable, Canary float64
+	// Remaining is how much longer the evidence is likely to need at the present traffic if there is no difference;
+	// RemainingKnown is false where nobody can say.
+	Remaining      time.Duration
+	RemainingKnown bool
 	// LogHarm and LogSafety are the natural logarithms of the e-values, the bounds what they must reach.
 	LogHarm, LogHarmBound     float64
 	LogSafety, LogSafetyBound float64
