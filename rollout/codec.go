@@ -23,10 +23,8 @@ func (e Evidence) MarshalBinary() ([]byte, error) {
 		t = t.clone()
 		out[i] = storedTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
 		t.StableBuckets, t.CanaryBuckets = nil, nil
-		for _, p := range append([]*stats.RateRatio{t.Safety}, t.Harm...) {
-			if p != nil {
-				p.Grid = nil
-			}
+		if t.Safety != nil {
+			t.Safety.Grid = nil
 		}
 		if t.Below != nil {
 			t.Below.Grid = nil
@@ -47,16 +45,10 @@ func (e *Evidence) UnmarshalBinary(data []byte) error {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return fmt.Errorf("decoding evidence of %d bytes: %w", len(data), err)
 	}
-	harm := stats.NewHarm()
 	e.Trails = make([]Trail, len(in))
 	for i, s := range in {
 		t := s.Trail
 		t.StableBuckets, t.CanaryBuckets = bucketMap(s.Stable), bucketMap(s.Canary)
-		for _, p := range t.Harm {
-			if p != nil {
-				p.Grid = harm.Grid
-			}
-		}
 		if t.Safety != nil {
 			t.Safety.Grid = stats.NewSafety(t.Safety.Null).Grid
 		}
@@ -73,8 +65,8 @@ func (t Trail) shaped(g Gate) bool {
 	if g.Type == Mean {
 		return t.StableBuckets != nil && t.CanaryBuckets != nil
 	}
-	fresh, harm := newTrail(g), stats.NewHarm()
-	wrong := func(p *stats.RateRatio) bool { return !alike(p, harm) }
+	fresh := newTrail(g)
+	wrong := func(h *stats.Harm) bool { return !h.Sound() }
 	if slices.ContainsFunc(t.Harm, wrong) || !alike(t.Safety, fresh.Safety) {
 		return false
 	}

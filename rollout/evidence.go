@@ -34,7 +34,7 @@ type Trail struct {
 	SLO    int // index of the bound that the threshold falls on
 	// First is the index of the first bound that is high enough to matter; Harm has one process for it and each above.
 	First  int
-	Harm   []*stats.RateRatio
+	Harm   []*stats.Harm
 	Curve  *stats.Curve
 	Safety *stats.RateRatio
 	Below  *stats.RateBelow
@@ -83,7 +83,7 @@ func newTrail(g Gate) Trail {
 	t.Curve = stats.NewCurve()
 	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
 	if g.Type == ErrorRate {
-		t.Harm = []*stats.RateRatio{stats.NewHarm()}
+		t.Harm = []*stats.Harm{stats.NewHarm()}
 	}
 	return t
 }
@@ -93,7 +93,9 @@ func (t Trail) clone() Trail {
 	t.Bounds, t.Ended = slices.Clone(t.Bounds), slices.Clone(t.Ended)
 	t.Harm = slices.Clone(t.Harm)
 	for i, h := range t.Harm {
-		t.Harm[i] = cloneRatio(h)
+		if h != nil {
+			t.Harm[i] = h.Clone()
+		}
 	}
 	t.Safety = cloneRatio(t.Safety)
 	if t.Curve != nil {
@@ -131,6 +133,9 @@ func (t *Trail) nextStep(g Gate, steps int) {
 		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
 		t.Blocks = 0
 		return
+	}
+	for _, h := range t.Harm {
+		h.Restart()
 	}
 	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
 	t.Stable, t.Canary = stats.Cluster{}, stats.Cluster{}

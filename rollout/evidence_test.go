@@ -248,7 +248,7 @@ func TestStrangeEvidenceBeginsAnew(t *testing.T) {
 		"NoBelow":       func(e *Evidence) { e.Trails[0].Below = nil },
 		"OtherBelow":    func(e *Evidence) { e.Trails[0].Below.Tolerance = 2 },
 		"NoHarm":        func(e *Evidence) { e.Trails[0].Harm = nil },
-		"ShorterHarm":   func(e *Evidence) { e.Trails[0].Harm[0].LogLR = nil },
+		"ShorterHarm":   func(e *Evidence) { e.Trails[0].Harm[0].Log = nil },
 		"FewerBounds":   func(e *Evidence) { e.Trails[1].Bounds = e.Trails[1].Bounds[:1] },
 		"HarmGone":      func(e *Evidence) { e.Trails[1].Harm = nil },
 		"ThresholdGone": func(e *Evidence) { e.Trails[1].SLO = 99 },

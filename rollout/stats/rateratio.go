@@ -34,9 +34,6 @@ func NewRateRatio(r0, lo, hi float64, k int) *RateRatio {
 	return &RateRatio{Null: r0, Grid: logGrid(r0*lo, r0*hi, k), LogLR: make([]float64, k)}
 }
 
-// NewHarm returns the process whose growth says that the canary's rate is above stable's. Its null is ratio <= 1.
-func NewHarm() *RateRatio { return NewRateRatio(1, 1.05, 20, GridSize) }
-
 // NewSafety returns the process whose growth says that the ratio is below margin. Its null is ratio >= margin.
 func NewSafety(margin float64) *RateRatio { return NewRateRatio(margin, 0.3, 0.97, GridSize) }
 

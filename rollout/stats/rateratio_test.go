@@ -89,10 +89,10 @@ func TestNeutralBlocks(t *testing.T) {
 			p, c := NewHarm(), NewCurve()
 			p.Add(3, 100, 9, 900)
 			c.Add(3, 100, 9, 900)
-			before, curve := slices.Clone(p.LogLR), slices.Clone(c.LogLik)
+			before, curve := slices.Clone(p.Log), slices.Clone(c.LogLik)
 			p.Add(tc.b.xc, tc.b.nc, tc.b.xs, tc.b.ns)
 			c.Add(tc.b.xc, tc.b.nc, tc.b.xs, tc.b.ns)
-			if !slices.Equal(before, p.LogLR) || !slices.Equal(curve, c.LogLik) {
+			if !slices.Equal(before, p.Log) || !slices.Equal(curve, c.LogLik) {
 				t.Errorf("%s, yet %+v changed the evidence", tc.reason, tc.b)
 			}
 		})
@@ -116,7 +116,7 @@ func TestReplayIsDeterministic(t *testing.T) {
 			curve.Add(b.xc, b.nc, b.xs, b.ns)
 			below.Add(b.xc, b.nc)
 		}
-		return slices.Concat(harm.LogLR, safe.LogLR, below.LogLR, curve.LogLik)
+		return slices.Concat(harm.Log, safe.LogLR, below.LogLR, curve.LogLik)
 	}
 	if !slices.Equal(run(), run()) {
 		t.Error("the same blocks gave other numbers")
