@@ -42,7 +42,7 @@ type solver func(t *testing.T, input json.RawMessage) any
 // solvers returns the solver of every method, from the areas' own files.
 func solvers(t *testing.T) map[string]solver {
 	all := map[string]solver{}
-	for _, area := range []map[string]solver{ratioSolvers(), meanSolvers(), rankSolvers()} {
+	for _, area := range []map[string]solver{ratioSolvers(), anytimeSolvers(), fixedSolvers(), rankSolvers()} {
 		for method, solve := range area {
 			if all[method] != nil {
 				t.Fatalf("method %q has two solvers", method)

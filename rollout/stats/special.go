@@ -62,15 +62,12 @@ func betaInc(a, b, x float64) float64 {
 	if x > (a+1)/(a+b+2) {
 		return 1 - betaInc(b, a, 1-x)
 	}
-	la, _ := math.Lgamma(a)
-	lb, _ := math.Lgamma(b)
-	lab, _ := math.Lgamma(a + b)
-	front := math.Exp(lab - la - lb + a*math.Log(x) + b*math.Log1p(-x))
+	front := math.Exp(a*math.Log(x) + b*math.Log1p(-x) - lnBeta(a, b))
 	return front * betaFraction(a, b, x) / a
 }
 
 func betaFraction(a, b, x float64) float64 {
-	const tiny, eps, most = 1e-300, 1e-15, 500
+	const tiny, eps, most = 1e-300, 1e-15, 100_000 // it takes about the root of the greater parameter
 	guard := func(v float64) float64 {
 		if math.Abs(v) < tiny {
 			return tiny
