@@ -12,8 +12,8 @@ import (
 // of alternatives, which follow from the nulls and would be half of the bytes. It is JSON: its numbers come back bit for
 // bit, and reading it takes time and memory in proportion to its length, whoever wrote it.
 type storedTrail struct {
-	Trail          Trail
-	Stable, Canary []BucketSum `json:",omitempty"`
+	Trail                  Trail
+	Stable, Canary, Before []BucketSum `json:",omitempty"`
 }
 
 // MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
@@ -21,8 +21,8 @@ func (e Evidence) MarshalBinary() ([]byte, error) {
 	out := make([]storedTrail, len(e.Trails))
 	for i, t := range e.Trails {
 		t = t.clone()
-		out[i] = storedTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets)}
-		t.StableBuckets, t.CanaryBuckets = nil, nil
+		out[i] = storedTrail{Stable: sortedBuckets(t.StableBuckets), Canary: sortedBuckets(t.CanaryBuckets), Before: sortedBuckets(t.Before)}
+		t.StableBuckets, t.CanaryBuckets, t.Before = nil, nil, nil
 		if t.Safety != nil {
 			t.Safety.Grid = nil
 		}
@@ -48,7 +48,7 @@ func (e *Evidence) UnmarshalBinary(data []byte) error {
 	e.Trails = make([]Trail, len(in))
 	for i, s := range in {
 		t := s.Trail
-		t.StableBuckets, t.CanaryBuckets = bucketMap(s.Stable), bucketMap(s.Canary)
+		t.StableBuckets, t.CanaryBuckets, t.Before = bucketMap(s.Stable), bucketMap(s.Canary), bucketMap(s.Before)
 		if t.Safety != nil {
 			t.Safety.Grid = stats.NewSafety(t.Safety.Null).Grid
 		}
@@ -62,18 +62,23 @@ func (e *Evidence) UnmarshalBinary(data []byte) error {
 
 // shaped says whether a trail has the numbers that this release would keep for the gate.
 func (t Trail) shaped(g Gate) bool {
-	if g.Type == Mean {
-		return t.StableBuckets != nil && t.CanaryBuckets != nil
-	}
 	fresh := newTrail(g)
-	wrong := func(h *stats.Harm) bool { return !h.Sound() }
-	if slices.ContainsFunc(t.Harm, wrong) || !alike(t.Safety, fresh.Safety) {
+	if !alike(t.Safety, fresh.Safety) || !alikeBelow(t.Below, fresh.Below) || t.Blocks < 0 {
 		return false
+	}
+	if (t.Pairs == nil) != (fresh.Pairs == nil) || (t.Shares == nil) != (fresh.Shares == nil) {
+		return false
+	}
+	if t.Shares != nil && len(t.Shares.Counts) != len(t.Shares.Weights) {
+		return false
+	}
+	if !g.byRequest() {
+		return true
 	}
 	if t.Curve == nil || len(t.Curve.LogLik) != len(fresh.Curve.LogLik) {
 		return false
 	}
-	if t.Below == nil || t.Below.Tolerance != g.Tolerance || len(t.Below.LogLR) != len(fresh.Below.LogLR) {
+	if slices.ContainsFunc(t.Harm, func(h *stats.Harm) bool { return !h.Sound() }) {
 		return false
 	}
 	if g.Type == ErrorRate {
@@ -82,11 +87,24 @@ func (t Trail) shaped(g Gate) bool {
 	if len(t.Harm) == 0 {
 		return len(t.Bounds) == 0 || t.Broken != ""
 	}
+	if t.Shape == nil || len(t.Shape.Canary) != len(t.Harm)+1 || len(t.Shape.Stable) != len(t.Harm)+1 {
+		return false
+	}
 	return t.First >= 0 && t.First <= t.SLO && t.SLO < len(t.Bounds) && t.First+len(t.Harm) == len(t.Bounds)
 }
 
 func alike(p, q *stats.RateRatio) bool {
-	return p != nil && p.Null == q.Null && len(p.LogLR) == len(q.LogLR) && len(p.Grid) == len(q.Grid)
+	if p == nil || q == nil {
+		return p == q
+	}
+	return p.Null == q.Null && len(p.LogLR) == len(q.LogLR) && len(p.Grid) == len(q.Grid)
+}
+
+func alikeBelow(p, q *stats.RateBelow) bool {
+	if p == nil || q == nil {
+		return p == q
+	}
+	return p.Tolerance == q.Tolerance && len(p.LogLR) == len(q.LogLR)
 }
 
 func sortedBuckets(m map[int]stats.Cluster) []BucketSum {

@@ -28,23 +28,30 @@ type Trail struct {
 	LastData, CanaryData, StableData time.Time
 	// Broken is set for good when the data cannot be trusted; it says why.
 	Broken Reason
+	// Blocks is the number of blocks of this step in which both variants were counted; Stable and Canary are their totals:
+	// requests and events (at the threshold's bound), requests answered and sent, or units.
+	Blocks         int
+	Stable, Canary stats.Cluster
 
-	// Counts: errors, or exceedances of each latency bound.
+	// Events of requests that are independent of each other: errors, or exceedances of each latency bound.
 	Bounds []float64
 	SLO    int // index of the bound that the threshold falls on
 	// First is the index of the first bound that is high enough to matter; Harm has one process for it and each above.
 	First  int
 	Harm   []*stats.Harm
+	Shape  *stats.Shape // of the whole histogram from First on
 	Curve  *stats.Curve
 	Safety *stats.RateRatio
 	Below  *stats.RateBelow
-	// Stable and Canary hold the requests and events (at the SLO bound) of this step, for people to see.
-	Stable, Canary stats.Cluster
 
-	// Means: this step's sums by bucket, and the e-values that the harm side had reached when earlier steps ended.
-	StableBuckets, CanaryBuckets map[int]stats.Cluster
-	Blocks                       int // in which both variants were counted
-	Ended                        []float64
+	// By bucket: this step's sums, and what the buckets were before the run.
+	StableBuckets, CanaryBuckets, Before map[int]stats.Cluster
+	// By pairs of blocks of this step.
+	Pairs *stats.Pairs
+	// Ended are the log e-values that the harm side of means had reached when earlier steps ended.
+	Ended []float64
+	// Shares is the test of how the units are shared out.
+	Shares *stats.Shares
 }
 
 // fit returns the evidence with one trail for each judged gate of the plan, in its order: known gates keep theirs, new
@@ -70,22 +77,58 @@ func (e Evidence) fit(p Plan) Evidence {
 func (t Trail) suits(g Gate) bool { return t.Terms == g.terms() && t.shaped(g) }
 
 func (g Gate) terms() string {
-	return fmt.Sprintf("%s %g %g %s %t %q %q %q %q", g.Type, g.Margin, g.Tolerance, g.Threshold, g.HigherIsBetter,
-		g.Sum, g.Count, g.VersionLabel, g.BucketLabel)
+	return fmt.Sprintf("%s %g %g %s %t %q %q %q %q %g %g", g.Type, g.Margin, g.Tolerance, g.Threshold, g.HigherIsBetter,
+		g.Sum, g.Count, g.VersionLabel, g.BucketLabel, g.Lowest, g.Highest)
 }
 
 func newTrail(g Gate) Trail {
 	t := Trail{Gate: g.Name, Terms: g.terms()}
-	if g.Type == Mean {
-		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
-		return t
+	if g.bucketed() {
+		t.Before = map[int]stats.Cluster{}
 	}
-	t.Curve = stats.NewCurve()
-	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
-	if g.Type == ErrorRate {
+	if g.Type == ErrorRate && !g.bucketed() {
 		t.Harm = []*stats.Harm{stats.NewHarm()}
 	}
+	if g.byRequest() {
+		t.Curve = stats.NewCurve()
+	}
+	if g.Type == SampleRatio {
+		t.Shares = &stats.Shares{}
+	}
+	t.beginStep(g)
 	return t
+}
+
+// beginStep begins what is judged step by step: a fault that needs load shows only at high weight.
+func (t *Trail) beginStep(g Gate) {
+	t.Blocks, t.Stable, t.Canary = 0, stats.Cluster{}, stats.Cluster{}
+	if g.bucketed() {
+		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
+	}
+	if g.paired() || g.Type == Data {
+		t.Pairs = &stats.Pairs{}
+	}
+	if g.byRequest() {
+		t.Safety = stats.NewSafety(g.Margin)
+	}
+	if g.Type == ErrorRate || g.Type == Latency {
+		t.Below = stats.NewRateBelow(g.Tolerance)
+	}
+}
+
+// nextStep begins a new step: the harm side of events goes on, because blocks multiply whatever the weight; the safety
+// side starts anew; a mean starts anew on both sides, and what its harm side reached is kept as one term of a weighted average.
+func (t *Trail) nextStep(g Gate, steps int) {
+	if g.bucketed() || g.paired() {
+		t.Ended = append(t.Ended, t.meanLogHarm(g))
+		if len(t.Ended) > steps {
+			t.Ended = t.Ended[1:]
+		}
+	}
+	for _, h := range t.Harm {
+		h.Restart()
+	}
+	t.beginStep(g)
 }
 
 // clone returns a trail that shares no memory with t, so that evidence is a value.
@@ -97,231 +140,82 @@ func (t Trail) clone() Trail {
 			t.Harm[i] = h.Clone()
 		}
 	}
-	t.Safety = cloneRatio(t.Safety)
+	if t.Shape != nil {
+		t.Shape = t.Shape.Clone()
+	}
+	if t.Shares != nil {
+		c := *t.Shares
+		c.Weights, c.Counts = slices.Clone(c.Weights), slices.Clone(c.Counts)
+		t.Shares = &c
+	}
+	if t.Safety != nil {
+		c := *t.Safety
+		c.LogLR = slices.Clone(c.LogLR)
+		t.Safety = &c
+	}
 	if t.Curve != nil {
 		t.Curve = &stats.Curve{LogLik: slices.Clone(t.Curve.LogLik)}
 	}
 	if t.Below != nil {
-		b := *t.Below
-		b.LogLR = slices.Clone(b.LogLR)
-		t.Below = &b
+		c := *t.Below
+		c.LogLR = slices.Clone(c.LogLR)
+		t.Below = &c
 	}
-	if t.StableBuckets != nil {
-		t.StableBuckets, t.CanaryBuckets = maps.Clone(t.StableBuckets), maps.Clone(t.CanaryBuckets)
+	if t.Pairs != nil {
+		c := *t.Pairs
+		t.Pairs = &c
 	}
+	t.StableBuckets, t.CanaryBuckets, t.Before = maps.Clone(t.StableBuckets), maps.Clone(t.CanaryBuckets), maps.Clone(t.Before)
 	return t
 }
 
-func cloneRatio(p *stats.RateRatio) *stats.RateRatio {
-	if p == nil {
-		return nil
-	}
-	c := *p
-	c.LogLR = slices.Clone(p.LogLR)
-	return &c
-}
-
-// nextStep begins a new step: the harm side of counts goes on, because blocks multiply whatever the weight; the safety
-// side starts anew, because a fault that needs load shows only at high weight; a mean starts anew on both sides, and
-// what its harm side reached is kept as one term of a weighted average.
-func (t *Trail) nextStep(g Gate, steps int) {
-	if g.Type == Mean {
-		t.Ended = append(t.Ended, t.meanLogHarm(g))
-		if len(t.Ended) > steps {
-			t.Ended = t.Ended[1:]
-		}
-		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
-		t.Blocks = 0
-		return
-	}
-	for _, h := range t.Harm {
-		h.Restart()
-	}
-	t.Safety, t.Below = stats.NewSafety(g.Margin), stats.NewRateBelow(g.Tolerance)
-	t.Stable, t.Canary = stats.Cluster{}, stats.Cluster{}
-}
-
-// count adds a gate's counts of one block that ended at end.
-func (t *Trail) count(g Gate, c Counts, end time.Time) {
-	if c.Stable.counted(g) {
+// count adds a gate's counts of one block that ended at end; weight is the canary's share of the buckets, in percent.
+func (t *Trail) count(g Gate, c Counts, end time.Time, weight int) {
+	stable, canary := c.Stable.counted(g), c.Canary.counted(g)
+	if stable {
 		t.StableData = end
 	}
-	if c.Canary.counted(g) {
+	if canary {
 		t.CanaryData = end
 	}
-	both := c.Stable.counted(g) && c.Canary.counted(g)
-	if both {
+	if stable && canary {
 		t.LastData = end
+		t.Blocks++
 	}
-	switch g.Type {
-	case Mean:
-		addBuckets(t.StableBuckets, c.Stable.Buckets)
-		addBuckets(t.CanaryBuckets, c.Canary.Buckets)
-		if both {
-			t.Blocks++
-		}
-	case Latency:
+	switch {
+	case g.bucketed():
+		t.countBuckets(g, c)
+	case g.paired():
+		t.countPair(c)
+	case g.Type == Data:
+		t.countAnswers(g, c)
+	case g.Type == SampleRatio:
+		t.countUnits(c, weight)
+	case g.Type == Latency:
 		t.setBounds(g, c.Bounds)
 		t.countEvents(c)
-	case ErrorRate:
+	case g.Type == ErrorRate:
 		t.countEvents(c)
-	case Alerts:
+	}
+}
+
+// remember adds what the buckets were before the run.
+func (t *Trail) remember(g Gate, c Counts) {
+	if g.bucketed() {
+		addBuckets(t.Before, c.Stable.Buckets)
 	}
 }
 
 // counted says whether an arm has anything to count for a gate.
 func (a Arm) counted(g Gate) bool {
-	if g.Type == Mean {
+	if g.bucketed() {
 		return slices.ContainsFunc(a.Buckets, BucketSum.counted)
 	}
-	return a.Requests > 0 && !math.IsInf(a.Requests, 1) && len(a.Events) > 0
+	return a.Requests > 0 && !math.IsInf(a.Requests, 1) && (!g.byRequest() || len(a.Events) > 0)
 }
 
-// counted says whether a sum is one: one NaN would stay for ever.
-func (s BucketSum) counted() bool {
-	return s.Count > 0 && !math.IsInf(s.Count, 1) && !math.IsNaN(s.Sum) && !math.IsInf(s.Sum, 0) && s.Bucket >= 0 && s.Bucket < Buckets
-}
-
-// sound says whether an arm's events can be: one number for each of n bounds, none above the requests.
-func (a Arm) sound(n int) bool {
-	return len(a.Events) == n && a.Requests >= 0 && !math.IsInf(a.Requests, 1) &&
-		!slices.ContainsFunc(a.Events, func(x float64) bool { return !(x >= 0 && x <= a.Requests) })
-}
-
-func addBuckets(m map[int]stats.Cluster, sums []BucketSum) {
-	for _, s := range sums {
-		if !s.counted() {
-			continue
-		}
-		c := m[s.Bucket]
-		m[s.Bucket] = stats.Cluster{Sum: c.Sum + s.Sum, Count: c.Count + s.Count}
-	}
-}
-
-// setBounds takes the histogram's bounds from the first block; they may not change within a run, since counts above
-// different bounds cannot be multiplied.
-func (t *Trail) setBounds(g Gate, bounds []float64) {
-	if len(bounds) == 0 || t.Broken != "" {
-		return
-	}
-	if len(t.Bounds) > 0 {
-		if !slices.Equal(t.Bounds, bounds) {
-			t.Broken = BoundsChanged
-		}
-		return
-	}
-	t.Bounds = slices.Clone(bounds)
-	t.SLO = slices.IndexFunc(bounds, func(b float64) bool { return b >= g.Threshold.Seconds()*(1-1e-9) })
-	if t.SLO < 0 {
-		t.Broken = BelowThreshold
-		return
-	}
-	t.First = slices.IndexFunc(bounds, func(b float64) bool { return b >= g.Threshold.Seconds()/matterOf })
-	for range bounds[t.First:] {
-		t.Harm = append(t.Harm, stats.NewHarm())
-	}
-}
-
-// matterOf says which latencies matter beside the threshold: those of at least this part of it. A model that answers in
-// 0.3 ms instead of 0.2 ms is slower beyond doubt, and nobody who asked for 250 ms minds.
-const matterOf = 5
-
-func (t *Trail) countEvents(c Counts) {
-	want := t.First + len(t.Harm)
-	if t.Broken != "" || len(t.Harm) == 0 || !c.Stable.sound(want) || !c.Canary.sound(want) {
-		return
-	}
-	for i, h := range t.Harm {
-		k := t.First + i
-		h.Add(c.Canary.Events[k], c.Canary.Requests, c.Stable.Events[k], c.Stable.Requests)
-	}
-	xc, xs := c.Canary.Events[t.SLO], c.Stable.Events[t.SLO]
-	t.Curve.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
-	t.Safety.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
-	t.Below.Add(xc, c.Canary.Requests)
-	t.Canary = stats.Cluster{Sum: t.Canary.Sum + xc, Count: t.Canary.Count + c.Canary.Requests}
-	t.Stable = stats.Cluster{Sum: t.Stable.Sum + xs, Count: t.Stable.Count + c.Stable.Requests}
-}
-
-// logHarm returns the log e-value of the harm side over the whole run, and the index of the bound that says most.
-// For latency half of the weight lies on the threshold's bound, the rest evenly on the others.
-func (t *Trail) logHarm() (logE float64, most int) {
-	if len(t.Harm) == 0 {
-		return 0, 0
-	}
-	slo := t.Harm[t.SLO-t.First].LogE()
-	most, top := t.SLO, slo
-	rest := make([]float64, 0, len(t.Harm))
-	for i, h := range t.Harm {
-		if t.First+i == t.SLO {
-			continue
-		}
-		logE := h.LogE()
-		rest = append(rest, logE)
-		if logE > top {
-			most, top = t.First+i, logE
-		}
-	}
-	if len(rest) == 0 {
-		return slo, most
-	}
-	return stats.LogMean(slo, stats.LogMean(rest...)), most
-}
-
-// logSafety returns the log e-value of the safety side at this step: the average of the ratio's (below the margin) and
-// of the canary's own rate (below the tolerance). Its null is that both are reached.
-func (t *Trail) logSafety() float64 { return stats.LogMean(t.Safety.LogE(), t.Below.LogE()) }
-
-// means returns the two ratio means of this step, oriented so that a ratio above 1 is harm.
-func (t *Trail) means(g Gate) (worse, better stats.RatioMean) {
-	canary, stable := stats.MeanOf(clusters(t.CanaryBuckets)), stats.MeanOf(clusters(t.StableBuckets))
-	if g.HigherIsBetter {
-		return stable, canary
-	}
-	return canary, stable
-}
-
-// meanLogHarm returns the log e-value of the harm side of a mean within this step; 0 before the burn-in.
-func (t *Trail) meanLogHarm(g Gate) float64 {
-	if !t.burntIn() {
-		return 0
-	}
-	r, ok := stats.CompareMeans(t.means(g))
-	if !ok {
-		return 0
-	}
-	return r.LogEAbove(0)
-}
-
-// Burn-in of the asymptotic test of means: it holds for large samples only.
-const (
-	minArmBuckets = 5   // in each variant, for a variance to be estimated at all
-	minBuckets    = 100 // in both together, or else
-	minBlocks     = 20
-)
-
-func (t *Trail) burntIn() bool {
-	c, s := len(t.CanaryBuckets), len(t.StableBuckets)
-	both := c + s
-	for b := range t.CanaryBuckets {
-		// An answer that was on its way when the weight changed may leave a bucket in both variants; it is one bucket.
-		if _, ok := t.StableBuckets[b]; ok {
-			both--
-		}
-	}
-	return c >= minArmBuckets && s >= minArmBuckets && (both >= minBuckets || t.Blocks >= minBlocks)
-}
-
-// clusters returns the sums in the order of the buckets: floating-point sums depend on it.
-func clusters(m map[int]stats.Cluster) []stats.Cluster {
-	out := make([]stats.Cluster, 0, len(m))
-	for b := range Buckets {
-		if c, ok := m[b]; ok {
-			out = append(out, c)
-		}
-	}
-	return out
-}
+// minPairs is the burn-in of the asymptotic tests, in blocks.
+const minPairs = 20
 
 func rate(c stats.Cluster) float64 {
 	if c.Count == 0 {

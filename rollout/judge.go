@@ -34,7 +34,7 @@ func Judge(p Plan, r Run, alerts []Alert, now time.Time) []Finding {
 func HarmLog(p Plan, findings []Finding) (logE, bound float64) {
 	var logs []float64
 	for _, f := range findings {
-		if f.Gate.judged() {
+		if f.Gate.harms() {
 			logs = append(logs, f.LogHarm)
 		}
 	}
@@ -54,13 +54,13 @@ func blameHarm(p Plan, findings []Finding) []Finding {
 	}
 	most := -1
 	for i, f := range findings {
-		if f.Gate.judged() && f.Verdict != Invalid && (most < 0 || f.LogHarm > findings[most].LogHarm) {
+		if f.Gate.harms() && f.Verdict != Invalid && (most < 0 || f.LogHarm > findings[most].LogHarm) {
 			most = i
 		}
 	}
 	for i := range findings {
 		f := &findings[i]
-		if i == most || (f.Gate.judged() && f.Verdict != Invalid && f.LogHarm >= f.LogHarmBound) {
+		if i == most || (f.Gate.harms() && f.Verdict != Invalid && f.LogHarm >= f.LogHarmBound) {
 			f.Verdict, f.Reason = Harm, harmReason(f.Gate.Type)
 		}
 	}
@@ -73,10 +73,9 @@ func harmReason(t GateType) Reason {
 		return ErrorsHarm
 	case Latency:
 		return LatencyHarm
-	case Mean:
-		return MeanHarm
-	case Alerts:
-		return AlertFiring
+	case EnergyPerRequest:
+		return EnergyHarm
+	case Mean, Alerts, SampleRatio, Data:
 	}
 	return MeanHarm
 }
@@ -113,17 +112,20 @@ func (a Alert) matches(labels map[string]string) bool {
 // safety side has reached its bound. Harm is judged over all gates together, by blameHarm.
 func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 	f := Finding{Gate: g, Stable: math.NaN(), Canary: math.NaN(), Low: 0, High: math.Inf(1)}
-	f.LogHarmBound = math.Log(float64(p.judgedGates()) / p.FalseAlarm)
+	f.LogHarmBound = math.Log(float64(max(p.harmGates(), 1)) / p.FalseAlarm)
 	f.LogSafetyBound = math.Log(1 / p.missPerStep())
 	if t.Broken != "" {
 		f.Verdict, f.Reason, f.LogHarm = Invalid, t.Broken, math.Inf(-1)
 		f.Message = brokenMessage(g, t)
 		return f
 	}
-	if g.Type == Mean {
+	switch {
+	case !g.harms():
+		measureData(g, t, &f)
+	case g.byRequest():
+		measureEvents(p, g, t, &f)
+	default:
 		measureMean(p, g, t, &f)
-	} else {
-		measureCounts(p, g, t, &f)
 	}
 	if reason, message := t.missing(p, r, now); reason != "" {
 		f.Verdict, f.Reason, f.Message = NoData, reason, message
@@ -139,12 +141,20 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 			f.Verdict, f.Reason = Pass, EvidenceSafe
 		}
 	}
+	if f.Verdict == Wait {
+		f.Remaining, f.RemainingKnown = t.remaining(p, g, f)
+	}
 	return f
 }
 
 func brokenMessage(g Gate, t *Trail) string {
-	if t.Broken == BelowThreshold {
+	switch t.Broken {
+	case BelowThreshold:
 		return fmt.Sprintf("threshold %s lies beyond the histogram's last bound", g.Threshold)
+	case SampleRatioMismatch:
+		return unitsMessage(t) + ", which is not how the weights share them out; who met which variant was not decided by the buckets alone"
+	case RequestsUnanswered:
+		return answersMessage(t) + "; what was not answered is missing from the other gates"
 	}
 	return "the histogram's bounds changed within the run; counts above different bounds cannot be compared"
 }
@@ -168,10 +178,10 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 	}
 }
 
-func measureCounts(p Plan, g Gate, t *Trail, f *Finding) {
+func measureEvents(p Plan, g Gate, t *Trail, f *Finding) {
 	most := 0
-	f.LogHarm, most = t.logHarm()
-	f.LogSafety = t.logSafety()
+	f.LogHarm, most = t.eventsLogHarm()
+	f.LogSafety = t.eventsLogSafety()
 	f.Stable, f.Canary = rate(t.Stable), rate(t.Canary)
 	f.Estimate, f.Known = t.Curve.Estimate()
 	f.Low, f.High = t.Curve.Interval(p.FalseAlarm)
@@ -187,25 +197,24 @@ func measureCounts(p Plan, g Gate, t *Trail, f *Finding) {
 }
 
 func measureMean(p Plan, g Gate, t *Trail, f *Finding) {
-	canary, stable := stats.MeanOf(clusters(t.CanaryBuckets)), stats.MeanOf(clusters(t.StableBuckets))
-	f.Canary, f.Stable = canary.Mean, stable.Mean
-	steps := float64(len(p.Steps))
-	f.LogHarm = stats.LogMean(append(append([]float64(nil), t.Ended...), t.meanLogHarm(g))...) +
-		math.Log(math.Min(float64(len(t.Ended)+1), steps)/steps)
-	f.Message = fmt.Sprintf("canary %s, stable %s over %d and %d buckets", figure(canary.Mean), figure(stable.Mean), canary.Clusters, stable.Clusters)
-	ratio, ok := stats.CompareMeans(t.means(g))
-	if !ok || !t.burntIn() {
-		f.Verdict, f.Reason = Wait, TooFewBuckets
-		if t.Blocks < minBlocks && canary.Clusters >= minArmBuckets && stable.Clusters >= minArmBuckets {
-			f.Reason = CollectingEvidence
+	f.LogHarm = t.runLogHarm(g, len(p.Steps))
+	over := ""
+	f.Canary, f.Stable, over = t.meansOf(g)
+	f.Message = fmt.Sprintf("canary %s, stable %s %s", figure(f.Canary), figure(f.Stable), over)
+	if g.Type == ErrorRate {
+		f.Message = fmt.Sprintf("canary %s, stable %s errors %s", percent(f.Canary), percent(f.Stable), over)
+	}
+	ratio, ok := t.compare(g)
+	f.LogSafety = t.meanLogSafety(g, ratio, ok)
+	if !ok {
+		if f.LogSafety < f.LogSafetyBound {
+			f.Verdict, f.Reason = Wait, t.tooFew(g)
+			f.Message += t.burnInMessage(g)
 		}
-		f.Message += fmt.Sprintf(" and %d blocks; the test of means begins with %d buckets in each variant and %d blocks (or all %d buckets)",
-			t.Blocks, minArmBuckets, minBlocks, minBuckets)
 		return
 	}
-	f.Estimate, f.Known = math.Exp(ratio.Estimate), true
+	f.Estimate, f.Known = ratio.Estimate(), ratio.B.Mean > 0
 	f.Low, f.High = ratio.Interval(p.FalseAlarm)
-	f.LogSafety = ratio.LogEBelow(math.Log(g.Margin))
 }
 
 // figure writes a measured number to four digits, a dash for none.

@@ -52,6 +52,9 @@ func (g Gate) judged() bool { return g.Type != Alerts }
 // data itself does not: what cannot be trusted is no harm.
 func (g Gate) harms() bool { return g.judged() && g.Type != SampleRatio && g.Type != Data }
 
+// byRequest says whether the gate is judged by requests that are independent of each other.
+func (g Gate) byRequest() bool { return g.Type == Latency || (g.Type == ErrorRate && !g.bucketed()) }
+
 // bucketed says whether the gate is judged by the unit's bucket.
 func (g Gate) bucketed() bool { return (g.Type == Mean || g.Type == ErrorRate) && g.BucketLabel != "" }
 
@@ -84,11 +87,11 @@ type Plan struct {
 // weight, so every step is tested anew and the shares add up to Miss.
 func (p Plan) missPerStep() float64 { return p.Miss / float64(max(len(p.Steps), 1)) }
 
-// judgedGates counts the gates that share FalseAlarm.
-func (p Plan) judgedGates() int {
+// harmGates counts the gates that share FalseAlarm.
+func (p Plan) harmGates() int {
 	n := 0
 	for _, g := range p.Gates {
-		if g.judged() {
+		if g.harms() {
 			n++
 		}
 	}

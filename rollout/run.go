@@ -1,6 +1,9 @@
 package rollout
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Run is one passage from a stable version to a wanted one: all that the next process needs to go on with it.
 type Run struct {
@@ -17,13 +20,18 @@ type Run struct {
 	Evidence Evidence
 }
 
-// Begin returns a run that has not yet sent any unit to the canary.
+// Begin returns a run that has not yet sent any unit to the canary. Where a gate is judged by bucket, its first blocks lie
+// before it: they tell what the buckets were before.
 func Begin(id string, p Plan, now time.Time) Run {
-	return Run{
-		ID: id, Started: now, StepStarted: now, Waiting: now,
-		LastBlock: GridFloor(now, p.Interval), Evidence: Evidence{}.fit(p),
+	last := GridFloor(now, p.Interval)
+	if slices.ContainsFunc(p.Gates, Gate.bucketed) {
+		last = last.Add(-pastBlocks * p.Interval)
 	}
+	return Run{ID: id, Started: now, StepStarted: now, Waiting: now, LastBlock: last, Evidence: Evidence{}.fit(p)}
 }
+
+// pastBlocks is how many blocks before the run tell what a bucket was before.
+const pastBlocks = 40
 
 // Weight is the number of buckets of 100 that see the canary.
 func (r Run) Weight(p Plan) int {
@@ -35,7 +43,8 @@ func (r Run) Weight(p Plan) int {
 
 // Count returns the run with the blocks added to its evidence. Each block counts once: one that ends at or before
 // LastBlock is passed over, and so is one that began before the present weight had been in force for the warm-up (the
-// block of the change itself among them). It shares no memory with r.
+// block of the change itself among them). What ended before the canary met its first unit is the buckets' own past. It
+// shares no memory with r.
 func (r Run) Count(p Plan, blocks []Block) Run {
 	r.Evidence = r.Evidence.fit(p)
 	from := r.StepStarted.Add(p.WarmUp)
@@ -44,24 +53,32 @@ func (r Run) Count(p Plan, blocks []Block) Run {
 			continue
 		}
 		r.LastBlock = b.End
-		if r.Step < 1 || b.Start.Before(from) {
-			continue
+		switch {
+		case r.Step < 1 || (r.Step == 1 && !b.End.After(r.StepStarted)):
+			r.Evidence.each(p, func(t *Trail, g Gate) { t.remember(g, b.Counts[g.Name]) })
+		case !b.Start.Before(from):
+			r.Evidence.count(p, b, r.Weight(p))
 		}
-		r.Evidence.count(p, b)
 	}
 	return r
 }
 
-func (e Evidence) count(p Plan, b Block) {
+func (e Evidence) count(p Plan, b Block, weight int) {
+	e.each(p, func(t *Trail, g Gate) {
+		if c, ok := b.Counts[g.Name]; ok {
+			t.count(g, c, b.End, weight)
+		}
+	})
+}
+
+// each calls do with every judged gate and its trail.
+func (e Evidence) each(p Plan, do func(*Trail, Gate)) {
 	next := 0
 	for _, g := range p.Gates {
-		if !g.judged() {
-			continue
+		if g.judged() {
+			do(&e.Trails[next], g)
+			next++
 		}
-		if c, ok := b.Counts[g.Name]; ok {
-			e.Trails[next].count(g, c, b.End)
-		}
-		next++
 	}
 }
 
@@ -72,7 +89,7 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	case Advance:
 		r.Evidence = r.Evidence.fit(p)
 		if r.Step > 0 {
-			r.Evidence.nextStep(p)
+			r.Evidence.each(p, func(t *Trail, g Gate) { t.nextStep(g, len(p.Steps)) })
 		}
 		r.Step++
 		r.StepStarted, r.Waiting = now, now
@@ -89,14 +106,4 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	case Promote, Rollback:
 	}
 	return r
-}
-
-func (e Evidence) nextStep(p Plan) {
-	next := 0
-	for _, g := range p.Gates {
-		if g.judged() {
-			e.Trails[next].nextStep(g, len(p.Steps))
-			next++
-		}
-	}
 }

@@ -59,6 +59,7 @@ const (
 	// Progress.
 	EvidenceSafe  Reason = "EvidenceSafe"
 	NoAlerts      Reason = "NoAlerts"
+	DataComplete  Reason = "DataComplete"
 	CanaryReady   Reason = "CanaryReady"
 	StepPassed    Reason = "StepPassed"
 	AllPassed     Reason = "AllStepsPassed"

@@ -163,7 +163,7 @@ func (w *world) step(r *rand.Rand, i int) {
 	}
 }
 
-func (w *world) compare() (LogRatio, bool) {
+func (w *world) compare() (Ratio, bool) {
 	return CompareMeans(MeanOf(w.sums[0][:]), MeanOf(w.sums[1][:]))
 }
 
@@ -190,9 +190,9 @@ func TestMeansOfStickyUnits(t *testing.T) {
 					if !ok1 || !ok2 {
 						t.Fatal("no comparison")
 					}
-					alarm = alarm || a.LogEAbove(0) >= math.Log(1/alpha)
-					right = right || a.LogEBelow(math.Log(margin)) >= math.Log(1/beta)
-					wrong = wrong || b.LogEBelow(math.Log(margin)) >= math.Log(1/beta)
+					alarm = alarm || a.LogEAbove(1) >= math.Log(1/alpha)
+					right = right || a.LogEBelow(margin) >= math.Log(1/beta)
+					wrong = wrong || b.LogEBelow(margin) >= math.Log(1/beta)
 				}
 				alarms, safe, safeWhenEqual = alarms+count(alarm), safe+count(wrong), safeWhenEqual+count(right)
 			}
@@ -226,8 +226,8 @@ func TestMeansOfFewBuckets(t *testing.T) {
 			}
 			a, _ := equal.compare()
 			b, _ := worse.compare()
-			alarm = alarm || a.LogEAbove(0) >= math.Log(1/level)
-			wrong = wrong || b.LogEBelow(math.Log(margin)) >= math.Log(1/level)
+			alarm = alarm || a.LogEAbove(1) >= math.Log(1/level)
+			wrong = wrong || b.LogEBelow(margin) >= math.Log(1/level)
 		}
 		alarms, safe = alarms+count(alarm), safe+count(wrong)
 	}

@@ -102,13 +102,14 @@ func TestMixtureIsNumber(t *testing.T) {
 	for _, df := range []float64{4, 50, 2e6} {
 		for _, estimate := range []float64{-5, -0.5, -1e-9, 0, 1e-9, 0.5, 5} {
 			for _, v := range []float64{1e-12, 1e-6, 1e-3, 1, 1e6} {
-				r := LogRatio{Estimate: estimate, Var: v, DF: df}
-				above, below := r.LogEAbove(0), r.LogEBelow(0)
+				r := Ratio{A: RatioMean{Mean: math.Exp(estimate), Var: v}, B: RatioMean{Mean: 1}, DF: df}
+				above, below := r.LogEAbove(1), r.LogEBelow(1)
 				if math.IsNaN(above) || math.IsNaN(below) {
 					t.Errorf("estimate %g, variance %g, df %g: log e %g above, %g below", estimate, v, df, above, below)
 				}
-				further := LogRatio{Estimate: estimate + 0.1, Var: v, DF: df}
-				if further.LogEAbove(0) < above || further.LogEBelow(0) > below {
+				further := r
+				further.A.Mean *= 1.1
+				if further.LogEAbove(1) < above || further.LogEBelow(1) > below {
 					t.Errorf("estimate %g, variance %g, df %g: a greater ratio is less evidence above, or more below", estimate, v, df)
 				}
 			}
