@@ -13,3 +13,8 @@ var Siskin embed.FS
 //
 //go:embed siskin/files/crds/siskin.dev_rollouts.yaml
 var RolloutCRD []byte
+
+// ExperimentCRD is the generated definition of the Experiment kind, kept like RolloutCRD.
+//
+//go:embed siskin/files/crds/siskin.dev_experiments.yaml
+var ExperimentCRD []byte

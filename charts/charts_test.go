@@ -160,12 +160,13 @@ func TestCopies(t *testing.T) {
 // TestCRD holds that the definition is rendered as generated, but for the one annotation that keeps it.
 func TestCRD(t *testing.T) {
 	const keep = "    helm.sh/resource-policy: keep\n"
+	kept := func(crd []byte) string { return strings.Replace(string(crd), "  annotations:\n", "  annotations:\n"+keep, 1) }
 	for reason, tc := range map[string]struct {
 		values string
 		want   string
 	}{
-		"installed and kept":       {"{}", strings.Replace(string(charts.RolloutCRD), "  annotations:\n", "  annotations:\n"+keep, 1)},
-		"installed, not kept":      {"crds: {keep: false}", string(charts.RolloutCRD)},
+		"installed and kept":       {"{}", kept(charts.RolloutCRD) + "\n" + kept(charts.ExperimentCRD)},
+		"installed, not kept":      {"crds: {keep: false}", string(charts.RolloutCRD) + "\n" + string(charts.ExperimentCRD)},
 		"not installed at all":     {"crds: {install: false}", ""},
 		"kept means nothing alone": {"crds: {install: false, keep: true}", ""},
 	} {

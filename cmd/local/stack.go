@@ -89,7 +89,7 @@ func (s *stack) startKube(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.kube.InstallCRDs(ctx, append(crds, charts.RolloutCRD)...); err != nil {
+	if err := s.kube.InstallCRDs(ctx, append(crds, charts.RolloutCRD, charts.ExperimentCRD)...); err != nil {
 		return err
 	}
 	s.kubeconfig = filepath.Join(s.dir, "kubeconfig")

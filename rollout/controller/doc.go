@@ -6,8 +6,12 @@
 // Weights grow by writing the status first and the mesh second; they fall the other way round, so that nothing but
 // one write to the mesh stands between a decision to roll back and its effect.
 //
-// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts,verbs=get;list;watch
-// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts/status,verbs=get;update;patch
+// An Experiment has a loop of its own (ExperimentReconciler), which allots buckets and judges; the routes that show its
+// variants are written by the rollout's loop alone, which reads what the experiments of its rollout hold.
+//
+// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=siskin.dev,resources=experiments,verbs=get;list;watch
+// +kubebuilder:rbac:groups=siskin.dev,resources=rollouts/status;experiments/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=virtualservices;destinationrules;envoyfilters,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=monitoring.coreos.com,resources=prometheusrules,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch

@@ -53,7 +53,7 @@ func runWithAPI(m *testing.M) int {
 	defer api.Stop()
 	crds, err := kube.CRDs()
 	if err == nil {
-		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD)...)
+		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD, charts.ExperimentCRD)...)
 	}
 	scheme := runtime.NewScheme()
 	if err == nil {

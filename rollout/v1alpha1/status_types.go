@@ -80,6 +80,12 @@ type RolloutStatus struct {
 	// +listMapKey=id
 	// +optional
 	Requests []Request `json:"requests,omitempty"`
+	// experiments are those of this rollout that hold buckets, with what the routes show of them.
+	// +kubebuilder:validation:MaxItems=50
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Experiments []RolloutExperiment `json:"experiments,omitempty"`
 	// conditions follow kstatus: Ready, Reconciling, Stalled, and Paused.
 	// +listType=map
 	// +listMapKey=type

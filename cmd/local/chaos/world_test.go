@@ -50,7 +50,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctrl.SetLogger(logr.Discard())
-	s := kubetest.Start(t, charts.RolloutCRD)
+	s := kubetest.Start(t, charts.RolloutCRD, charts.ExperimentCRD)
 	scheme, err := wire.Scheme()
 	if err != nil {
 		t.Fatal(err)
