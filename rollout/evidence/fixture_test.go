@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -24,6 +26,8 @@ var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 const (
 	scrape   = 5 * time.Second
 	interval = 15 * time.Second
+	// latencyThreshold is that of latencyGate.
+	latencyThreshold = 250 * time.Millisecond
 )
 
 // store is Prometheus' own database and query engine, filled by hand.
@@ -31,7 +35,8 @@ type store struct {
 	t      testing.TB
 	db     *tsdb.DB
 	engine *promql.Engine
-	// queries lists what was asked; fail and warn are what the next answers say.
+	// mu guards queries, which lists what was asked; fail and warn are what the next answers say.
+	mu      sync.Mutex
 	queries []string
 	fail    error
 	warn    promv1.Warnings
@@ -64,7 +69,9 @@ func newStore(t testing.TB) *store {
 
 // Query implements API.
 func (s *store) Query(ctx context.Context, query string, at time.Time, _ ...promv1.Option) (model.Value, promv1.Warnings, promv1.Infos, error) {
+	s.mu.Lock()
 	s.queries = append(s.queries, query)
+	s.mu.Unlock()
 	if s.fail != nil {
 		return nil, nil, nil, s.fail
 	}
@@ -88,9 +95,36 @@ func (s *store) Query(ctx context.Context, query string, at time.Time, _ ...prom
 		for _, p := range in.Floats {
 			stream.Values = append(stream.Values, model.SamplePair{Timestamp: model.Time(p.T), Value: model.SampleValue(p.F)})
 		}
+		for _, p := range in.Histograms {
+			stream.Histograms = append(stream.Histograms, model.SampleHistogramPair{Timestamp: model.Time(p.T), Histogram: listed(p.H)})
+		}
 		out = append(out, stream)
 	}
 	return out, s.warn, nil, nil
+}
+
+// listed is a native histogram as the HTTP API lists it: the buckets that have counted something.
+func listed(h *histogram.FloatHistogram) *model.SampleHistogram {
+	out := &model.SampleHistogram{Count: model.FloatString(h.Count), Sum: model.FloatString(h.Sum)}
+	for it := h.AllBucketIterator(); it.Next(); {
+		b := it.At()
+		if b.Count == 0 {
+			continue
+		}
+		boundaries := int32(2) // all excluded
+		switch {
+		case b.LowerInclusive && b.UpperInclusive:
+			boundaries = 3
+		case b.LowerInclusive:
+			boundaries = 1
+		case b.UpperInclusive:
+			boundaries = 0
+		}
+		out.Buckets = append(out.Buckets, &model.HistogramBucket{
+			Boundaries: boundaries, Lower: model.FloatString(b.Lower), Upper: model.FloatString(b.Upper), Count: model.FloatString(b.Count),
+		})
+	}
+	return out
 }
 
 // load appends series in the language of promqltest, one sample every scrape from t0 on:
@@ -111,10 +145,16 @@ func (s *store) load(text string) {
 			s.t.Fatalf("reading %q: %v", line, err)
 		}
 		for i, v := range values {
-			if v.Omitted {
+			at := t0.Add(time.Duration(i) * scrape).UnixMilli()
+			switch {
+			case v.Omitted:
 				continue
+			case v.Histogram != nil:
+				_, err = app.AppendHistogram(0, metric, at, nil, v.Histogram)
+			default:
+				_, err = app.Append(0, metric, at, v.Value)
 			}
-			if _, err := app.Append(0, metric, t0.Add(time.Duration(i)*scrape).UnixMilli(), v.Value); err != nil {
+			if err != nil {
 				s.t.Fatal(err)
 			}
 		}
@@ -149,7 +189,7 @@ func on(n int) string { return `job="gateway",instance="10.0.0.` + strconv.Itoa(
 
 var (
 	errorsGate  = rollout.Gate{Name: "errors", Type: rollout.ErrorRate}
-	latencyGate = rollout.Gate{Name: "latency", Type: rollout.Latency}
+	latencyGate = rollout.Gate{Name: "latency", Type: rollout.Latency, Threshold: latencyThreshold}
 	meanGate    = rollout.Gate{
 		Name: "quality", Type: rollout.Mean, VersionLabel: "version", BucketLabel: "bucket",
 		Sum: `siskin_prediction_absolute_error_total{model="coolant"}`, Count: `siskin_predictions_total{model="coolant"}`,

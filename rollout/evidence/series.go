@@ -7,26 +7,53 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-
-	"github.com/siskin-dev/siskin/rollout"
 )
 
-// series is a counter's increase in every block of a question.
-type series struct {
+// stream is a counter's samples, or a native histogram's, with what its labels say read once.
+type stream struct {
 	labels model.Metric
-	// increase has one number a block.
-	increase []float64
-	// present says for every block whether there was a sample to stand for it.
-	present []bool
+	// process is the same for all streams of a process.
+	process string
+	values  []model.SamplePair
+	native  []model.SampleHistogramPair
+	// bound is the upper bound of a classic histogram's bucket; NaN for what is none.
+	bound float64
+	// histogram is the same for the buckets of a classic histogram and for its native form.
+	histogram model.Fingerprint
 }
 
-// instance tells the processes apart that a series may come from.
-func instance(m model.Metric) string {
+// streamsOf reads the labels of a query's answer.
+func streamsOf(matrix model.Matrix) []*stream {
+	out := make([]*stream, 0, len(matrix))
+	for _, s := range matrix {
+		one := &stream{
+			labels: s.Metric, process: processOf(s.Metric), values: s.Values, native: s.Histograms, bound: boundOf(s.Metric),
+		}
+		if !math.IsNaN(one.bound) || len(one.native) > 0 {
+			one.histogram = histogramOf(s.Metric)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// processOf tells the processes apart that a series may come from.
+func processOf(m model.Metric) string {
 	return string(m["job"]) + "\x00" + string(m["instance"]) + "\x00" + string(m["pod"])
 }
 
 // usable says whether a value can be a counter's.
 func usable(v model.SampleValue) bool { return v >= 0 && !math.IsInf(float64(v), 1) }
+
+// series is a stream's increase in one block.
+type series struct {
+	*stream
+	increase float64
+	// present says whether there was a sample to stand for the block.
+	present bool
+	// torn says that it cannot be told what the process counted.
+	torn bool
+}
 
 // window is one block of a question with the time before it in which a sample stands for its start, in milliseconds.
 type window struct {
@@ -38,6 +65,16 @@ type window struct {
 	torn map[string]bool
 }
 
+// windowOf returns the window of the block that begins at start, with what all counters together tell of the processes.
+func windowOf(asked map[string][]*stream, start time.Time, interval, lookback time.Duration) *window {
+	w := &window{
+		back: start.Add(-lookback).UnixMilli(), start: start.UnixMilli(), end: start.Add(interval).UnixMilli(),
+		scrapes: map[string][]int64{}, torn: map[string]bool{},
+	}
+	w.look(asked)
+	return w
+}
+
 // samples returns the samples of a counter in the window.
 func (w *window) samples(values []model.SamplePair) []model.SamplePair {
 	from := sort.Search(len(values), func(i int) bool { return int64(values[i].Timestamp) > w.back })
@@ -45,37 +82,23 @@ func (w *window) samples(values []model.SamplePair) []model.SamplePair {
 	return values[from:max(from, to)]
 }
 
-// windows returns the window of every block, with what all counters together tell of the processes.
-func windows(asked map[string]model.Matrix, q rollout.Question, lookback time.Duration) []*window {
-	var out []*window
-	for start := q.From; start.Before(q.To); start = start.Add(q.Interval) {
-		w := &window{
-			back: start.Add(-lookback).UnixMilli(), start: start.UnixMilli(), end: start.Add(q.Interval).UnixMilli(),
-			scrapes: map[string][]int64{}, torn: map[string]bool{},
-		}
-		w.look(asked)
-		out = append(out, w)
-	}
-	return out
-}
-
 // moment is an instant of a process.
 type moment struct {
-	id string
-	at int64
+	process string
+	at      int64
 }
 
-func (w *window) look(asked map[string]model.Matrix) {
+func (w *window) look(asked map[string][]*stream) {
 	fell, stood := map[moment]bool{}, map[moment]bool{}
-	for _, matrix := range asked {
-		for _, stream := range matrix {
-			id, previous := instance(stream.Metric), model.SampleValue(0)
-			for _, v := range w.samples(stream.Values) {
+	for _, streams := range asked {
+		for _, s := range streams {
+			previous := model.SampleValue(0)
+			for _, v := range w.points(s) {
 				if !usable(v.Value) {
 					continue
 				}
-				m := moment{id, int64(v.Timestamp)}
-				w.scrapes[id] = append(w.scrapes[id], m.at)
+				m := moment{s.process, int64(v.Timestamp)}
+				w.scrapes[s.process] = append(w.scrapes[s.process], m.at)
 				switch {
 				case m.at <= w.start:
 				case v.Value < previous:
@@ -87,27 +110,23 @@ func (w *window) look(asked map[string]model.Matrix) {
 			}
 		}
 	}
-	for id, list := range w.scrapes {
+	for process, list := range w.scrapes {
 		slices.Sort(list)
-		w.scrapes[id] = slices.Compact(list)
+		w.scrapes[process] = slices.Compact(list)
 	}
 	for m := range fell {
 		if stood[m] {
-			w.torn[m.id] = true
+			w.torn[m.process] = true
 		}
 	}
 }
 
-// differences turns raw samples into increases per block.
-func differences(matrix model.Matrix, blocks []*window) []series {
-	out := make([]series, 0, len(matrix))
-	for _, stream := range matrix {
-		s := series{labels: stream.Metric, increase: make([]float64, len(blocks)), present: make([]bool, len(blocks))}
-		id := instance(stream.Metric)
-		for i, w := range blocks {
-			s.increase[i], s.present[i] = w.increase(stream.Values, id)
-		}
-		out = append(out, s)
+// differences turns the samples of counters, and the totals of native histograms, into increases in the block.
+func (w *window) differences(streams []*stream) []series {
+	out := make([]series, len(streams))
+	for i, s := range streams {
+		out[i] = series{stream: s, torn: w.torn[s.process]}
+		out[i].increase, out[i].present = w.increase(w.points(s), s.process)
 	}
 	return out
 }
@@ -115,7 +134,7 @@ func differences(matrix model.Matrix, blocks []*window) []series {
 // increase returns how much a counter of a process grew within the block; present says whether it had a sample in the
 // window. A counter without a sample before the block began at zero if its process had been scraped before it appeared,
 // and at its first value if not: nobody knows when that was counted.
-func (w *window) increase(values []model.SamplePair, id string) (sum float64, present bool) {
+func (w *window) increase(values []model.SamplePair, process string) (sum float64, present bool) {
 	previous := 0.0
 	for _, s := range w.samples(values) {
 		at, v := int64(s.Timestamp), float64(s.Value)
@@ -124,7 +143,7 @@ func (w *window) increase(values []model.SamplePair, id string) (sum float64, pr
 		}
 		first := !present
 		present = true
-		if at <= w.start || (first && w.scrapes[id][0] >= at) {
+		if at <= w.start || (first && w.scrapes[process][0] >= at) {
 			previous = v
 			continue
 		}
@@ -134,7 +153,7 @@ func (w *window) increase(values []model.SamplePair, id string) (sum float64, pr
 		sum += v - previous
 		previous = v
 	}
-	if w.torn[id] {
+	if w.torn[process] {
 		return 0, present
 	}
 	return sum, present

@@ -11,9 +11,8 @@ package evidence
 import (
 	"context"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
@@ -22,10 +21,14 @@ import (
 	"github.com/siskin-dev/siskin/rollout"
 )
 
-// maxBlocks bounds one answer. What is further back is not asked for: it is long past when the loop has been away.
-const maxBlocks = 500
+const (
+	// maxBlocks bounds one answer. What is further back is not asked for: it is long past when the loop has been away.
+	maxBlocks = 500
+	// maxQueries is how many queries of one question may be under way at a time.
+	maxQueries = 4
+)
 
-// API is the part of the Prometheus HTTP API that is needed.
+// API is the part of the Prometheus HTTP API that is needed. It must be safe for concurrent use.
 type API interface {
 	Query(ctx context.Context, query string, at time.Time, opts ...promv1.Option) (model.Value, promv1.Warnings, promv1.Infos, error)
 }
@@ -60,7 +63,7 @@ func New(o Options) (*Source, error) {
 }
 
 // Blocks returns one block for every interval of the grid between q.From and q.To. One query is made for each counter
-// that the gates need, however many blocks there are.
+// that the gates need, all of them at the same instant, however many gates and blocks there are.
 func (s *Source) Blocks(ctx context.Context, q rollout.Question) ([]rollout.Block, error) {
 	if q.Interval <= 0 {
 		return nil, fmt.Errorf("reading blocks: the interval must be positive, got %s", q.Interval)
@@ -69,40 +72,18 @@ func (s *Source) Blocks(ctx context.Context, q rollout.Question) ([]rollout.Bloc
 	if !q.From.Before(q.To) {
 		return nil, nil
 	}
-	asked := map[string]model.Matrix{}
-	for _, g := range q.Gates {
-		for _, selector := range s.selectors(q, g) {
-			if _, ok := asked[selector]; ok {
-				continue
-			}
-			matrix, err := s.read(ctx, q, selector)
-			if err != nil {
-				return nil, fmt.Errorf("reading counters of gate %q: %w", g.Name, err)
-			}
-			asked[selector] = matrix
-		}
+	asked, err := s.readAll(ctx, q)
+	if err != nil {
+		return nil, err
 	}
-	return s.count(q, asked), nil
-}
-
-// count turns the samples of the counters into blocks.
-func (s *Source) count(q rollout.Question, asked map[string]model.Matrix) []rollout.Block {
-	spans := windows(asked, q, s.Lookback)
-	counters := make(map[string][]series, len(asked))
-	for selector, matrix := range asked {
-		counters[selector] = differences(matrix, spans)
+	var blocks []rollout.Block
+	for start := q.From; start.Before(q.To); start = start.Add(q.Interval) {
+		w := windowOf(asked, start, q.Interval, s.Lookback)
+		b := rollout.Block{Start: start, End: start.Add(q.Interval), Counts: map[string]rollout.Counts{}}
+		s.count(q, w, asked, b.Counts)
+		blocks = append(blocks, b)
 	}
-	blocks := make([]rollout.Block, len(spans))
-	for i := range blocks {
-		start := q.From.Add(time.Duration(i) * q.Interval)
-		blocks[i] = rollout.Block{Start: start, End: start.Add(q.Interval), Counts: map[string]rollout.Counts{}}
-		for _, g := range q.Gates {
-			if c, ok := s.countGate(q, g, counters, i); ok {
-				blocks[i].Counts[g.Name] = c
-			}
-		}
-	}
-	return blocks
+	return blocks, nil
 }
 
 // bounded puts the ends of a question on the grid, where they are not when the interval has changed within a run, and
@@ -118,29 +99,61 @@ func bounded(q rollout.Question) rollout.Question {
 	return q
 }
 
-// selectors returns the series selectors that a gate needs.
-func (s *Source) selectors(q rollout.Question, g rollout.Gate) []string {
-	switch g.Type {
-	case rollout.ErrorRate:
-		return []string{s.istio("istio_requests_total", q)}
-	case rollout.Latency:
-		return []string{s.istio("istio_request_duration_milliseconds_bucket", q)}
-	case rollout.Mean:
-		return []string{g.Sum, g.Count}
-	case rollout.Alerts:
-	}
-	return nil
+// reading is the answer to one query.
+type reading struct {
+	gate, selector string
+	streams        []*stream
+	err            error
 }
 
-func (s *Source) istio(metric string, q rollout.Question) string {
-	versions := regexp.QuoteMeta(q.Stable) + "|" + regexp.QuoteMeta(q.Canary)
-	return fmt.Sprintf(`%s{reporter=%q,destination_service_name=%q,destination_service_namespace=%q,destination_version=~%q}`,
-		metric, s.Reporter, q.Service.Name, q.Service.Namespace, versions)
+// readAll asks once for each selector that the gates need, a few at a time. The first that fails ends the others.
+func (s *Source) readAll(ctx context.Context, q rollout.Question) (map[string][]*stream, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var readings []*reading
+	known := map[string]bool{}
+	for _, g := range q.Gates {
+		for _, selector := range s.selectors(q, g) {
+			if !known[selector] {
+				known[selector] = true
+				readings = append(readings, &reading{gate: g.Name, selector: selector})
+			}
+		}
+	}
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, maxQueries)
+	for _, r := range readings {
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			if r.streams, r.err = s.read(ctx, q, r.selector); r.err != nil {
+				cancel()
+			}
+		})
+	}
+	asking.Wait()
+	return collect(readings)
+}
+
+// collect returns the streams by selector, or the error of a query that failed of itself and not because another had.
+func collect(readings []*reading) (map[string][]*stream, error) {
+	asked := make(map[string][]*stream, len(readings))
+	var failed *reading
+	for _, r := range readings {
+		asked[r.selector] = r.streams
+		if r.err != nil && (failed == nil || isCanceled(failed.err)) {
+			failed = r
+		}
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("reading counters of gate %q: %w", failed.gate, failed.err)
+	}
+	return asked, nil
 }
 
 // read asks for the raw samples of a selector from a lookback before q.From up to q.To. A warning says that some of them
 // are missing, and half of the counts are not counts.
-func (s *Source) read(ctx context.Context, q rollout.Question, selector string) (model.Matrix, error) {
+func (s *Source) read(ctx context.Context, q rollout.Question, selector string) ([]*stream, error) {
 	span := q.To.Sub(q.From) + s.Lookback
 	query := fmt.Sprintf("%s[%dms]", strings.TrimSpace(selector), span.Milliseconds())
 	value, warnings, _, err := s.API.Query(ctx, query, q.To)
@@ -154,24 +167,5 @@ func (s *Source) read(ctx context.Context, q rollout.Question, selector string) 
 	if !ok {
 		return nil, fmt.Errorf("querying %q: expected the samples of a series selector, got %T", query, value)
 	}
-	return matrix, nil
-}
-
-// countGate counts a gate in block i; ok is false where none of its counters had a sample.
-func (s *Source) countGate(q rollout.Question, g rollout.Gate, counters map[string][]series, i int) (c rollout.Counts, ok bool) {
-	selectors := s.selectors(q, g)
-	if len(selectors) == 0 || !slices.ContainsFunc(counters[selectors[0]], func(c series) bool { return c.present[i] }) {
-		return c, false
-	}
-	first := counters[selectors[0]]
-	switch g.Type {
-	case rollout.ErrorRate:
-		return countErrors(first, q, i), true
-	case rollout.Latency:
-		return countSlow(first, q, i), true
-	case rollout.Mean:
-		return countMeans(first, counters[selectors[1]], g, q, i), true
-	case rollout.Alerts:
-	}
-	return c, false
+	return streamsOf(matrix), nil
 }

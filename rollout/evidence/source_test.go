@@ -255,15 +255,15 @@ func TestGoldenIncrease(t *testing.T) {
 		if err := json.Unmarshal(c.Expected, &want); err != nil {
 			t.Fatal(err)
 		}
-		stream := &model.SampleStream{Metric: model.Metric{}}
+		samples := &model.SampleStream{Metric: model.Metric{}}
 		for i, v := range []float64{1, 2, 3, 4, 5, 9, 10, 11, 12, 13} { // every 15 s
-			stream.Values = append(stream.Values, model.SamplePair{Timestamp: model.Time(i * 15_000), Value: model.SampleValue(v)})
+			samples.Values = append(samples.Values, model.SamplePair{Timestamp: model.Time(i * 15_000), Value: model.SampleValue(v)})
 		}
 		for i, at := range []int{20, 35, 50, 65, 80, 95, 110} {
 			end := time.Unix(int64(at), 0)
-			q := rollout.Question{From: end.Add(-time.Minute), To: end, Interval: time.Minute}
-			asked := map[string]model.Matrix{"": {stream}}
-			got := differences(asked[""], windows(asked, q, time.Minute))[0].increase[0]
+			q := rollout.Question{From: end.Add(-time.Minute), Interval: time.Minute}
+			asked := map[string][]*stream{"": streamsOf(model.Matrix{samples})}
+			got := windowOf(asked, q.From, q.Interval, time.Minute).differences(asked[""])[0].increase
 			if got != want.Anchored[i] {
 				t.Errorf("%s at %d s: got %g, want %g", c.ID, at, got, want.Anchored[i])
 			}
@@ -281,7 +281,7 @@ func FuzzIncrease(f *testing.F) {
 	f.Fuzz(func(t *testing.T, events []byte) {
 		events = events[:min(len(events), 200)]
 		other := &model.SampleStream{Metric: model.Metric{"instance": "a"}} // a counter that is there from the start
-		stream := &model.SampleStream{Metric: model.Metric{"instance": "a", "code": "503"}}
+		samples := &model.SampleStream{Metric: model.Metric{"instance": "a", "code": "503"}}
 		value, total, pending, seen := 0.0, 0.0, 0.0, false
 		for i, e := range events {
 			at := model.Time(1000 * (i + 1))
@@ -294,7 +294,7 @@ func FuzzIncrease(f *testing.F) {
 			}
 			other.Values = append(other.Values, model.SamplePair{Timestamp: at, Value: model.SampleValue(i)})
 			if seen = seen || value > 0; seen {
-				stream.Values = append(stream.Values, model.SamplePair{Timestamp: at, Value: model.SampleValue(value)})
+				samples.Values = append(samples.Values, model.SamplePair{Timestamp: at, Value: model.SampleValue(value)})
 			}
 			if i > 0 { // the first scrape tells nothing of when its counts were counted
 				total += pending
@@ -303,12 +303,11 @@ func FuzzIncrease(f *testing.F) {
 		}
 		// One window that has every sample, and a counter that falls at each restart: then nothing is lost or doubled,
 		// unless a restart does not show because the counter has overtaken its former value.
-		q := rollout.Question{From: time.Unix(0, 0), To: time.Unix(300, 0), Interval: 300 * time.Second}
-		asked := map[string]model.Matrix{"": {other, stream}}
-		w := windows(asked, q, time.Minute)[0]
+		asked := map[string][]*stream{"": streamsOf(model.Matrix{other, samples})}
+		w := windowOf(asked, time.Unix(0, 0), 300*time.Second, time.Minute)
 		w.torn = nil // the other counter does not restart here
-		got, _ := w.increase(stream.Values, instance(stream.Metric))
-		if hidden := hiddenRestart(stream.Values, events); got > total || (!hidden && got != total) {
+		got, _ := w.increase(samples.Values, processOf(samples.Metric))
+		if hidden := hiddenRestart(samples.Values, events); got > total || (!hidden && got != total) {
 			t.Errorf("%v: counted %g, want %g (a restart is hidden: %t)", events, got, total, hidden)
 		}
 		if math.IsNaN(got) || got < 0 {
