@@ -40,16 +40,19 @@ func orElse(selector, otherwise string) string {
 }
 
 // requests selects the mesh's counter of requests that have ended, durations its histograms, classic and native.
-func (s *Source) requests(q rollout.Question) string { return s.istio(q, `="istio_requests_total"`) }
-
-func (s *Source) durations(q rollout.Question) string {
-	return s.istio(q, `=~"istio_request_duration_milliseconds|istio_request_duration_milliseconds_bucket"`)
+func (s *Source) requests(q rollout.Question) string {
+	return "istio_requests_total{" + s.istio(q) + "}"
 }
 
-func (s *Source) istio(q rollout.Question, name string) string {
+func (s *Source) durations(q rollout.Question) string {
+	const names = `__name__=~"istio_request_duration_milliseconds|istio_request_duration_milliseconds_bucket"`
+	return "{" + names + "," + s.istio(q) + "}"
+}
+
+func (s *Source) istio(q rollout.Question) string {
 	versions := regexp.QuoteMeta(q.Stable) + "|" + regexp.QuoteMeta(q.Canary)
-	return fmt.Sprintf(`{__name__%s,reporter=%q,destination_service_name=%q,destination_service_namespace=%q,destination_version=~%q}`,
-		name, s.Reporter, q.Service.Name, q.Service.Namespace, versions)
+	return fmt.Sprintf(`reporter=%q,destination_service_name=%q,destination_service_namespace=%q,destination_version=~%q`,
+		s.Reporter, q.Service.Name, q.Service.Namespace, versions)
 }
 
 // joules selects the dynamic energy of the model that is called like the service. Not the full energy: an idle node's

@@ -328,27 +328,35 @@ func hiddenRestart(values []model.SamplePair, events []byte) bool {
 	return false
 }
 
+// proxy is the series of one process that counts everything.
+func proxy(process int) string {
+	var text strings.Builder
+	for _, version := range []string{"v1", "v2"} {
+		for _, code := range []string{"200", "404", "503"} {
+			text.WriteString(requests(version, code, on(process)) + " 0+3x40\n")
+		}
+		for le := range 29 {
+			text.WriteString(slow(version, fmt.Sprint(10*(le+1)), on(process)) + " 0+3x40\n")
+		}
+		text.WriteString(slow(version, "+Inf", on(process)) + " 0+3x40\n")
+		for _, name := range []string{joulesOf(version, "dynamic", "rapl"), inferencesOf(version), metric("siskin_units_total", "model", "coolant", "version", version)} {
+			text.WriteString(strings.ReplaceAll(name, on(1), on(process)) + " 0+3x40\n")
+		}
+	}
+	for bucket := range 100 {
+		for _, metric := range []string{"siskin_prediction_absolute_error_total", "siskin_predictions_total"} {
+			text.WriteString(means(metric, fmt.Sprintf("v%d", 1+bucket%2), fmt.Sprintf("%02d", bucket), on(process)) + " 0+3x40\n")
+		}
+	}
+	return text.String()
+}
+
 // BenchmarkRound is one round of three gates: 10 processes, 2 versions, 30 latency buckets, a scrape every 5 s.
 func BenchmarkRound(b *testing.B) {
 	s := newStore(b)
-	var text strings.Builder
 	for process := range 10 {
-		for _, version := range []string{"v1", "v2"} {
-			for _, code := range []string{"200", "404", "503"} {
-				text.WriteString(requests(version, code, on(process)) + " 0+3x40\n")
-			}
-			for le := range 29 {
-				text.WriteString(slow(version, fmt.Sprint(10*(le+1)), on(process)) + " 0+3x40\n")
-			}
-			text.WriteString(slow(version, "+Inf", on(process)) + " 0+3x40\n")
-		}
-		for bucket := range 100 {
-			for _, metric := range []string{"siskin_prediction_absolute_error_total", "siskin_predictions_total"} {
-				text.WriteString(means(metric, fmt.Sprintf("v%d", 1+bucket%2), fmt.Sprintf("%02d", bucket), on(process)) + " 0+3x40\n")
-			}
-		}
+		s.load(proxy(process))
 	}
-	s.load(text.String())
 	source := s.source()
 	q := question(4, 5, errorsGate, latencyGate, meanGate)
 	for b.Loop() {
