@@ -36,6 +36,12 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		}
 		r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 	}
+	p.noteInForce(objects)
+	if p.leaves() {
+		if err := r.express(ctx, p, objects); err != nil {
+			return err
+		}
+	}
 	if err := r.store(ctx, p); err != nil {
 		return err
 	}
@@ -55,6 +61,7 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 	if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(r.Grace)) {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
+	leaving = append(leaving, p.left()...)
 	subsets, stand := p.live[objects.Subsets.GetKind()]
 	if route := p.live[objects.Route.GetKind()]; stand && (route == nil || !sameSpec(route, objects.Route)) {
 		leaving = append(leaving, r.Router.Versions(subsets, t.VersionLabel)...)
@@ -92,7 +99,7 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 // noteRoute tells a repair of a foreign edit from a step of our own.
 func (r *Reconciler) noteRoute(p *pass) {
 	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
-		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation {
+		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation && p.sameArms() {
 		r.Metrics.repaired(p.ro)
 		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the VirtualService did not show weight %d; wrote it again", p.ro.Status.Weight))
 		return

@@ -138,6 +138,12 @@ func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
 
 // ready says whether a version has an endpoint that is ready, by the objects that run it.
 func (r *Reconciler) ready(ctx context.Context, ro *v1alpha1.Rollout, version string) bool {
+	ready, err := r.answers(ctx, ro, version)
+	return err == nil && ready
+}
+
+// answers is ready where it matters whether the API did not say so or could not say anything.
+func (r *Reconciler) answers(ctx context.Context, ro *v1alpha1.Rollout, version string) (bool, error) {
 	kind, ok := workloadKinds[ro.Spec.Workload.Kind]
 	if !ok {
 		kind = workloadKinds["Deployment"]
@@ -149,14 +155,14 @@ func (r *Reconciler) ready(ctx context.Context, ro *v1alpha1.Rollout, version st
 	})
 	if err != nil {
 		r.Log.Warn("Could not list workloads", "kind", kind.gvk.Kind, "namespace", ro.Namespace, "error", err)
-		return false
+		return false, err
 	}
 	for _, o := range list.Items {
 		if kind.ready(o.Object) {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 var workloadKinds = map[string]struct {

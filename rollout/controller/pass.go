@@ -34,6 +34,8 @@ type pass struct {
 	// busy says that the source of evidence is to be asked again soon: too many questions were under way, or something
 	// more urgent came up.
 	busy bool
+	// shown are the experiments of the rollout, as the routes are to show them.
+	shown []v1alpha1.RolloutExperiment
 	// urgent says that the mesh is written before the status, because traffic leaves the canary.
 	urgent bool
 }
@@ -127,6 +129,8 @@ func (p *pass) rest() {
 		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonStable, Message: fmt.Sprintf("all units see %q", wanted)}
 	case wanted == st.RejectedVersion && !retry:
 		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonRejected, Message: fmt.Sprintf("%q was rolled back; change spec.version or retry", wanted)}
+	case p.experimenting() != "":
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: rollout.ExperimentRunning, Message: fmt.Sprintf("%q waits until experiment %q has ended", wanted, p.experimenting())}
 	default:
 		run := rollout.Begin(runID(p.ro, p.now), p.plan, p.now)
 		p.run = &run
@@ -226,11 +230,17 @@ func (p *pass) traffic() mesh.Traffic {
 	if st.Run != nil {
 		canary = rollout.Allocate(st.Run.ID, int(st.Weight))
 	}
+	arms := p.arms()
+	others := slices.Clone(canary)
+	for _, s := range arms {
+		others = append(others, s.Buckets...)
+	}
 	t := trafficOf(p.ro)
-	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: stable, Buckets: rollout.Others(canary)}}
+	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: stable, Buckets: rollout.Others(others)}}
 	if st.CanaryVersion != "" {
 		t.Shares = append(t.Shares, mesh.Share{Variant: mesh.Canary, Version: st.CanaryVersion, Buckets: canary})
 	}
+	t.Shares = append(t.Shares, arms...)
 	return t
 }
 
@@ -241,6 +251,9 @@ func (p *pass) until(lag time.Duration) time.Duration {
 	}
 	if p.busy {
 		return askAgain
+	}
+	if d := p.untilExperiments(); d > 0 {
+		return d
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
 		return 30 * time.Second

@@ -45,8 +45,8 @@ type Objects struct {
 	LimitKey *unstructured.Unstructured
 }
 
-// Recorder tells people what happened to a rollout.
-type Recorder func(ro *v1alpha1.Rollout, warning bool, reason, message string)
+// Recorder tells people what happened to a rollout or an experiment.
+type Recorder func(about client.Object, warning bool, reason, message string)
 
 // Options configure a Reconciler. The zero value of each optional field is valid.
 type Options struct {
@@ -108,7 +108,7 @@ func New(o Options) (*Reconciler, error) {
 		o.Questions = 4
 	}
 	if o.Record == nil {
-		o.Record = func(*v1alpha1.Rollout, bool, string, string) {}
+		o.Record = func(client.Object, bool, string, string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -150,6 +150,7 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		return r.finish(ctx, pass, err)
 	}
 	r.lookAtWorkloads(ctx, pass)
+	r.lookAtExperiments(ctx, pass)
 	if pass.judging() {
 		r.repair(ctx, pass)
 		pass.judge()

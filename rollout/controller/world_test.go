@@ -141,7 +141,7 @@ func newWorld(t *testing.T, edit ...func(*v1alpha1.Rollout)) *world {
 	w.o = controller.Options{
 		Now: func() time.Time { return w.clock }, Lag: time.Second, Grace: 30 * time.Second,
 		Client: tapped, Live: tapped, Evidence: w.source, Router: istioRouter{},
-		Record: func(_ *v1alpha1.Rollout, warning bool, reason, message string) {
+		Record: func(_ client.Object, warning bool, reason, message string) {
 			w.events = append(w.events, fmt.Sprintf("%t %s %s", warning, reason, message))
 		},
 	}

@@ -134,11 +134,11 @@ func Evidence(o Options) (*evidence.Source, error) {
 }
 
 func recorder(events events.EventRecorder) controller.Recorder {
-	return func(ro *v1alpha1.Rollout, warning bool, reason, message string) {
+	return func(about client.Object, warning bool, reason, message string) {
 		kind := corev1.EventTypeNormal
 		if warning {
 			kind = corev1.EventTypeWarning
 		}
-		events.Eventf(ro, nil, kind, reason, "Decide", "%s", message)
+		events.Eventf(about, nil, kind, reason, "Decide", "%s", message)
 	}
 }
