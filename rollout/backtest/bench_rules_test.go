@@ -47,15 +47,15 @@ func TestThresholdRules(t *testing.T) {
 		near(t, "share of failed windows", fails, c.fails, 0.0015)
 		for i, want := range []float64{c.in25, c.in60} {
 			checks := []int{25, 60}[i]
-			var flagger, argo share
+			var flagger, argo tally
 			for range runs {
 				flagger.add(rolledBack(newFlagger(), checks+1, flaggerThen(checks, fixedWindows(r, c.requests, 0.005, c.rate))))
 				argo.add(rolledBack(newArgo(), checks, fixedWindows(r, c.requests, 0.005, c.rate)))
 			}
 			t.Logf("%3.0f requests, %.1f %%: Flagger rolls back %s in %d checks (computed %.3f), Argo %s", c.requests, 100*c.rate, flagger, checks, want, argo)
-			near(t, "Flagger", flagger.value(), want, 4*math.Sqrt(want*(1-want)/runs)+0.004)
+			near(t, "Flagger", flagger.share().Share, want, 4*math.Sqrt(want*(1-want)/runs)+0.004)
 			exact := atLeastOf(4, checks, fails)
-			near(t, "Argo", argo.value(), exact, 4*math.Sqrt(exact*(1-exact)/runs)+0.001)
+			near(t, "Argo", argo.share().Share, exact, 4*math.Sqrt(exact*(1-exact)/runs)+0.001)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func play(p peer, draw func() window) (answer, int) {
 func TestFlaggerAsMeasured(t *testing.T) {
 	const runs = 4000
 	r := rand.New(rand.NewPCG(11, 2))
-	var healthy, sick share
+	var healthy, sick tally
 	var ticks sample
 	for range runs {
 		a, _ := play(newFlagger(), fixedWindows(r, 50, 0.005, 0.005))
@@ -102,12 +102,12 @@ func TestFlaggerAsMeasured(t *testing.T) {
 		sick.add(a == rollBack)
 		ticks = append(ticks, float64(n))
 	}
-	t.Logf("rolled back: %s of healthy services, %s of bad ones after %.0f ticks (median)", healthy, sick, ticks.quantile(0.5))
-	if low, high := (share{37, 40}).interval(); healthy.value() < low || healthy.value() > high {
-		t.Errorf("healthy services rolled back: %.3f, measured 37 of 40 (%.3f to %.3f)", healthy.value(), low, high)
+	t.Logf("rolled back: %s of healthy services, %s of bad ones after %.0f ticks (median)", healthy, sick, quantile(ticks, 0.5))
+	if measured := shareOf(37, 40); healthy.share().Share < measured.Low || healthy.share().Share > measured.High {
+		t.Errorf("healthy services rolled back: %s, measured 37 of 40 (%.3f to %.3f)", healthy, measured.Low, measured.High)
 	}
-	if sick.value() < 0.999 || ticks.quantile(0.5) != 6 {
-		t.Errorf("bad versions: %.3f rolled back after %.0f ticks, measured 10 of 10 after 6", sick.value(), ticks.quantile(0.5))
+	if sick.share().Share < 0.999 || quantile(ticks, 0.5) != 6 {
+		t.Errorf("bad versions: %.3f rolled back after %.0f ticks, measured 10 of 10 after 6", sick.share().Share, quantile(ticks, 0.5))
 	}
 }
 
@@ -157,16 +157,16 @@ func TestPeersQuirks(t *testing.T) {
 func TestKayentaLooks(t *testing.T) {
 	const runs = 1000
 	r := rand.New(rand.NewPCG(11, 3))
-	var equal, doubled share
+	var equal, doubled tally
 	for range runs {
 		equal.add(rolledBack(newKayenta(), 25, fixedWindows(r, 500, 0.01, 0.01)))
 		doubled.add(rolledBack(newKayenta(), 25, fixedWindows(r, 500, 0.01, 0.02)))
 	}
 	t.Logf("rolled back within 25 values a minute apart: %s of equal versions, %s of ones that fail twice as often", equal, doubled)
-	if equal.value() > 0.05 || equal.n == 0 {
-		t.Errorf("false alarms: %.3f, want a few in a thousand", equal.value())
+	if equal.share().Share > 0.05 || equal.n == 0 {
+		t.Errorf("false alarms: %.3f, want a few in a thousand", equal.share().Share)
 	}
-	if doubled.value() < 0.9 {
-		t.Errorf("found: %.3f, want nearly all", doubled.value())
+	if doubled.share().Share < 0.9 {
+		t.Errorf("found: %.3f, want nearly all", doubled.share().Share)
 	}
 }
