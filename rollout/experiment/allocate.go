@@ -7,8 +7,10 @@ import (
 	"github.com/siskin-dev/siskin/rollout"
 )
 
-// Owned are the buckets of one variant of another running experiment, and the version that they meet.
+// Owned are the buckets of one variant of another running experiment.
 type Owned struct {
+	// Version is what they meet at this experiment's service; empty for the stable version, as with an experiment of another
+	// rollout in the same layer.
 	Version string
 	Buckets []int
 }
@@ -92,7 +94,9 @@ func (l Layer) meets(p Plan) []int {
 		add(v.Version, v.Share)
 	}
 	for _, o := range l.Owned {
-		add(o.Version, len(o.Buckets))
+		if o.Version != "" {
+			add(o.Version, len(o.Buckets))
+		}
 	}
 	byVersion[p.Variants[p.control()].Version] += rest
 	out := make([]int, len(p.Variants))

@@ -137,8 +137,8 @@ func checkNumbers(p Plan) error {
 		return fmt.Errorf("interval %s, expected more than 0", p.Interval)
 	case p.MinDuration < 0 || p.WarmUp < 0:
 		return fmt.Errorf("minimum duration %s and warm-up %s, expected at least 0", p.MinDuration, p.WarmUp)
-	case p.MaxDuration <= p.MinDuration:
-		return fmt.Errorf("maximum duration %s, expected more than the minimum of %s", p.MaxDuration, p.MinDuration)
+	case p.MaxDuration <= 0 || p.MaxDuration < p.MinDuration:
+		return fmt.Errorf("maximum duration %s, expected more than 0 and at least the minimum of %s", p.MaxDuration, p.MinDuration)
 	}
 	return nil
 }
@@ -167,6 +167,22 @@ func (p Plan) arms() []int {
 		if i != p.control() {
 			out = append(out, i)
 		}
+	}
+	return out
+}
+
+// armOf returns the place of variant i among the arms.
+func (p Plan) armOf(i int) int {
+	if i > p.control() {
+		return i - 1
+	}
+	return i
+}
+
+func (p Plan) shares() []int {
+	out := make([]int, len(p.Variants))
+	for i, v := range p.Variants {
+		out[i] = v.Share
 	}
 	return out
 }

@@ -9,8 +9,11 @@ import (
 // Run is one experiment from its allocation to its verdict: all that the next process needs to go on with it.
 type Run struct {
 	ID string
-	// Started is when the buckets were given to the variants.
+	// Started is when the routes first showed the variants; the durations count from here.
 	Started time.Time
+	// InForceSince is when they showed them again after the last interruption; Started where there was none. No block that
+	// began earlier is judged any more.
+	InForceSince time.Time
 	// LastBlock is the end of the last block that was counted or passed over. None that ends at or before it counts again.
 	LastBlock time.Time
 	// Buckets are those of each variant, in the plan's order. They never change while the experiment runs.
@@ -26,17 +29,19 @@ func Begin(id string, p Plan, l Layer, now time.Time) (Run, error) {
 	if err := p.Validate(); err != nil {
 		return Run{}, err
 	}
-	shares := make([]int, len(p.Variants))
-	for i, v := range p.Variants {
-		shares[i] = v.Share
-	}
-	buckets, err := Allocate(id, shares, l)
+	buckets, err := Allocate(id, p.shares(), l)
 	if err != nil {
 		return Run{}, err
 	}
-	r := Run{ID: id, Started: now, Buckets: buckets, Meets: l.meets(p)}
-	r.LastBlock = r.arm(p, p.arms()[0]).LastBlock
-	return r, nil
+	return Start(id, p, buckets, now).In(p, l), nil
+}
+
+// Start returns the run of an experiment with the given buckets of each variant, whose routes show them since now. Its first
+// questions reach back before that, where a gate is judged by bucket: they tell what the buckets were before.
+func Start(id string, p Plan, buckets [][]int, now time.Time) Run {
+	r := Run{ID: id, Started: now, InForceSince: now, Buckets: buckets, Meets: Layer{}.meets(p)}
+	r.LastBlock = rollout.Begin(id, p.plan(p.arms()[0]), now).LastBlock
+	return r
 }
 
 // In returns the run as the rest of its layer stands now. Call it before Count when other experiments begin or end: where units
@@ -50,14 +55,14 @@ func (r Run) In(p Plan, l Layer) Run {
 func (r Run) arm(p Plan, i int) rollout.Run {
 	plan := p.plan(i)
 	run := rollout.Begin(r.ID, plan, r.Started)
-	return run.After(plan, rollout.Outcome{Decision: rollout.Advance}, r.Started)
+	return run.After(plan, rollout.Outcome{Decision: rollout.Advance}, r.InForceSince)
 }
 
 // Questions returns what to ask the source of evidence for: one question for each variant but the control, in the plan's order,
 // about the blocks between the last one counted and to. Count takes the answers in the same order.
 func (r Run) Questions(p Plan, s rollout.Service, to time.Time) []rollout.Question {
 	control := p.Variants[p.control()]
-	var out []rollout.Question
+	out := make([]rollout.Question, 0, len(p.Variants))
 	for _, i := range p.arms() {
 		gates := p.gates(i)
 		if p.Assigned.Name != "" {
@@ -69,4 +74,54 @@ func (r Run) Questions(p Plan, s rollout.Service, to time.Time) []rollout.Questi
 		})
 	}
 	return out
+}
+
+// What follows reads a run whose evidence may be younger than its plan, or none yet.
+
+func (r Run) buckets(i int) []int {
+	if i >= len(r.Buckets) {
+		return nil
+	}
+	return r.Buckets[i]
+}
+
+func (r Run) units(i int) float64 {
+	if i >= len(r.Evidence.Units) {
+		return 0
+	}
+	return r.Evidence.Units[i]
+}
+
+// evidence returns that of the n-th arm.
+func (r Run) evidence(n int) rollout.Evidence {
+	if n >= len(r.Evidence.Arms) {
+		return rollout.Evidence{}
+	}
+	return r.Evidence.Arms[n].Evidence
+}
+
+// trail returns the objective's trail of the n-th arm.
+func (r Run) trail(p Plan, n int) rollout.Trail {
+	for _, t := range r.evidence(n).Trails {
+		if t.Gate == p.Objective.Name {
+			return t
+		}
+	}
+	return rollout.Trail{}
+}
+
+func (r Run) wrong(n int) float64 {
+	if n >= len(r.Evidence.Arms) {
+		return 0
+	}
+	return r.Evidence.Arms[n].Wrong
+}
+
+// contaminated returns the share of the n-th arm's observations that were made under the wrong version.
+func (r Run) contaminated(n int) float64 {
+	wrong := r.wrong(n)
+	if wrong == 0 {
+		return 0
+	}
+	return wrong / (wrong + r.Evidence.Arms[n].Right)
 }
