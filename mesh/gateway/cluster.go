@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -257,9 +258,10 @@ type endpoint struct {
 	address string
 	peer    peer
 	limits  []*limit
-	// active counts requests in flight. It and series are set when the table comes into force.
+	// active counts requests in flight. It, series and sent are set when the table comes into force.
 	active *atomic.Int64
 	series *series
+	sent   prometheus.Counter
 }
 
 // cluster compiles a cluster, once per key.

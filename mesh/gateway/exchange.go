@@ -78,7 +78,9 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
 	x.w, x.r, x.started = w, r, time.Now()
 	x.view = view{r: r}
 	x.series = x.g.unrouted
-	x.out = outcome{flags: flagNone, grpc: strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")}
+	x.out = outcome{
+		flags: flagNone, grpc: strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"), bucket: x.g.Metrics.bucketOf(r),
+	}
 }
 
 // end counts the request, also when the handler panics because a response broke off.

@@ -188,8 +188,13 @@ type running struct {
 
 func start(t testing.TB, objects Objects, o Options) running {
 	t.Helper()
+	return startCounting(t, objects, o, MetricsOptions{})
+}
+
+func startCounting(t testing.TB, objects Objects, o Options, metrics MetricsOptions) running {
+	t.Helper()
 	registry := prometheus.NewRegistry()
-	o.Metrics = NewMetrics(registry)
+	o.Metrics = metrics.New(registry)
 	g := New(o)
 	if refusals := g.Load(objects); len(refusals) > 0 {
 		t.Fatalf("Load(...) = %v", refusals)

@@ -201,7 +201,7 @@ func (g *Gateway) bind(t *Table) {
 	for _, cl := range t.clusters {
 		cl.failed = g.seriesOf(cl.peer)
 		for _, e := range cl.endpoints {
-			e.series = g.seriesOf(e.peer)
+			e.series, e.sent = g.seriesOf(e.peer), g.Metrics.sentTo(e.peer)
 			if active[e.address] == nil {
 				active[e.address] = g.active[e.address]
 			}

@@ -141,6 +141,7 @@ func location(to *api.HTTPRedirect, r *http.Request) string {
 // RoundTrip is part of http.RoundTripper. It sends the request to the chosen endpoint, and again to another endpoint of
 // the same destination as the route's policy says: a retry never changes the variant.
 func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
+	x.endpoint.sent.Inc()
 	for try := 0; ; try++ {
 		res, err := x.try(out)
 		if try >= x.route.retry.attempts || !x.again(res, err) {
