@@ -2,7 +2,7 @@ package stats
 
 import "math"
 
-// Beta is the distribution Beta(A, B) of an event rate, both parameters above zero. Before any data Jeffreys' prior is
+// Beta is the distribution Beta(A, B) of an event rate, both parameters between 0.001 and 1e12. Before any data Jeffreys' prior is
 // Beta{0.5, 0.5} and the uniform one Beta{1, 1}.
 type Beta struct {
 	A, B float64
@@ -14,7 +14,7 @@ func (b Beta) After(events, requests float64) Beta {
 }
 
 // ChanceAbove returns P(p > q) for rates p ~ b and q ~ other that are independent: the "chance to beat". It is for display
-// only: unlike an e-value it bounds no error rate when one looks again and again. It is NaN without proper parameters.
+// only: unlike an e-value it bounds no error rate when one looks again and again. It is NaN where a parameter is out of bounds.
 //
 //	P = integral of f_b(p) F_other(p) dp
 //
@@ -49,7 +49,8 @@ func (b Beta) ChanceAbove(other Beta) float64 {
 }
 
 func (b Beta) proper() bool {
-	return b.A > 0 && b.B > 0 && !math.IsInf(b.A, 1) && !math.IsInf(b.B, 1)
+	const least, most = 1e-3, 1e12
+	return b.A >= least && b.B >= least && b.A <= most && b.B <= most
 }
 
 // spread is about the standard deviation of the log odds.

@@ -33,6 +33,9 @@ func ChiSquareP(counts, weights []float64) float64 {
 	return chiSquareTail(sum, categories-1)
 }
 
+// mostUnits bounds a count: above it a float64 misses ones.
+const mostUnits = 1 << 53
+
 // sums adds up counts and weights. ok is false unless there are two weights above zero and a count for each.
 func sums(counts, weights []float64) (total, weight float64, ok bool) {
 	if len(counts) != len(weights) {
@@ -48,7 +51,7 @@ func sums(counts, weights []float64) (total, weight float64, ok bool) {
 		}
 		total, weight = total+o, weight+weights[j]
 	}
-	return total, weight, positive > 1 && !math.IsInf(total, 1) && !math.IsInf(weight, 1)
+	return total, weight, positive > 1 && total <= mostUnits && !math.IsInf(weight, 1)
 }
 
 // chiSquareTail returns P(X >= x) for chi-square with df degrees of freedom, which is the regularised upper incomplete
