@@ -98,7 +98,7 @@ func (l Layer) meets(p Plan) []int {
 			add(o.Version, len(o.Buckets))
 		}
 	}
-	byVersion[p.Variants[p.control()].Version] += rest
+	byVersion[p.Variants[p.control()].Version] += max(0, rest)
 	out := make([]int, len(p.Variants))
 	for i, v := range p.Variants {
 		out[i] = byVersion[v.Version]

@@ -40,8 +40,7 @@ func TestLayersNeverShareABucket(t *testing.T) {
 			}
 			got, err := Allocate(fmt.Sprint(layer, "/", n), shares, l)
 			free := rollout.Buckets - owned - len(held)
-			var few *NotEnoughError
-			if errors.As(err, &few) {
+			if few, ok := errors.AsType[*NotEnoughError](err); ok {
 				refused++
 				if few.Wanted != wanted || few.Free != free || wanted <= free {
 					t.Fatalf("refused with %+v, want %d wanted and %d free", few, wanted, free)
@@ -134,8 +133,8 @@ func TestBegin(t *testing.T) {
 		t.Errorf("buckets that meet each version (-want +got):\n%s", diff)
 	}
 	l.Owned[0].Buckets = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-	var few *NotEnoughError
-	if _, err := Begin("uid", p, l, t0); !errors.As(err, &few) {
+	_, err = Begin("uid", p, l, t0)
+	if few, ok := errors.AsType[*NotEnoughError](err); !ok || few.Free != 90-len(l.HoldOut) {
 		t.Errorf("error %v, want one that says how many buckets are free", err)
 	}
 	p.Control = ""

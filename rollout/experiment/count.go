@@ -56,7 +56,7 @@ func (r Run) split(p Plan, i int, b rollout.Block, a *ArmEvidence) rollout.Block
 			var right, wrong float64
 			c, right, wrong = own.share(c)
 			if k == 0 {
-				a.Right, a.Wrong = a.Right+right, a.Wrong+wrong
+				a.observe(right, wrong)
 			}
 		case bucketed(g):
 			c = own.before(c)
@@ -64,6 +64,23 @@ func (r Run) split(p Plan, i int, b rollout.Block, a *ArmEvidence) rollout.Block
 		out.Counts[g.Name] = c
 	}
 	return out
+}
+
+// contamination is the share of observations under the wrong version that is tolerated in a block: a few pinned testers, and what
+// was on its way when the routes changed.
+const contamination = 0.01
+
+// observe counts one block's observations under the right and the wrong version.
+func (a *ArmEvidence) observe(right, wrong float64) {
+	if !(right+wrong > 0) {
+		return
+	}
+	a.Right, a.Wrong = a.Right+right, a.Wrong+wrong
+	if wrong > contamination*(right+wrong) {
+		a.Dirty++
+	} else {
+		a.Dirty = max(0, a.Dirty-1)
+	}
 }
 
 // owners tell an arm's buckets from the control's.

@@ -27,6 +27,9 @@ type ArmEvidence struct {
 	// Right and Wrong are how many observations of the objective the buckets of the arm and of the control had under the
 	// version of their owner, and under the other's.
 	Right, Wrong float64
+	// Dirty is how many more blocks had more of the latter than is tolerated than had not, counted from the last time that it
+	// was zero.
+	Dirty int
 }
 
 // fit returns the evidence with one entry for each arm of the plan, sharing no memory that Count changes.
@@ -61,6 +64,7 @@ type storedArm struct {
 	Variant      string
 	Evidence     json.RawMessage
 	Right, Wrong float64
+	Dirty        int `json:",omitempty"`
 }
 
 // MarshalBinary encodes the evidence for the status. Equal evidence has equal bytes.
@@ -71,7 +75,7 @@ func (e Evidence) MarshalBinary() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encoding variant %q: %w", a.Variant, err)
 		}
-		out.Arms[i] = storedArm{a.Variant, b, a.Right, a.Wrong}
+		out.Arms[i] = storedArm{a.Variant, b, a.Right, a.Wrong, a.Dirty}
 	}
 	b, err := json.Marshal(out)
 	if err != nil {
@@ -88,7 +92,7 @@ func (e *Evidence) UnmarshalBinary(data []byte) error {
 	}
 	out := Evidence{Arms: make([]ArmEvidence, len(in.Arms)), Shares: in.Shares, Units: in.Units}
 	for i, a := range in.Arms {
-		out.Arms[i] = ArmEvidence{Variant: a.Variant, Right: count(a.Right), Wrong: count(a.Wrong)}
+		out.Arms[i] = ArmEvidence{Variant: a.Variant, Right: count(a.Right), Wrong: count(a.Wrong), Dirty: max(0, a.Dirty)}
 		if err := out.Arms[i].Evidence.UnmarshalBinary(a.Evidence); err != nil {
 			return fmt.Errorf("decoding variant %q: %w", a.Variant, err)
 		}

@@ -3,6 +3,7 @@ package experiment
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/siskin-dev/siskin/rollout"
@@ -56,18 +57,18 @@ func (l look) verdict() Result {
 const (
 	// mismatch is the chance of taking sound shares for broken ones, over all looks.
 	mismatch = 0.001
-	// contamination is the share of observations under another variant's version from which on the arms are not what they
-	// are taken for, and contaminated the least number of them: a few pinned testers and answers on their way are no reason.
-	contamination = 0.01
-	contaminated  = 100
+	// contaminated is the number of blocks from which on observations under the wrong version are no passing matter. What was
+	// observed late, of what an earlier version had answered, is one.
+	contaminated = 20
 )
 
 func whenContaminated(l look) (Result, bool) {
 	for n, i := range l.plan.arms() {
 		a := l.arms[i]
-		if a.Contaminated > contamination && l.run.wrong(n) >= contaminated {
+		if l.run.dirty(n) >= contaminated {
 			return Result{Verdict: Invalid, Reason: Contaminated, Message: fmt.Sprintf(
-				"%.2g%% of the observations in the buckets of %q and of the control were made under the other's version", 100*a.Contaminated, a.Name)}, true
+				"buckets of %q or of the control meet another version than their own, block after block: %.2g%% of their observations",
+				a.Name, 100*a.Contaminated)}, true
 		}
 	}
 	return Result{}, false
@@ -84,14 +85,11 @@ func whenShared(l look) (Result, bool) {
 
 // units writes how many units each variant got.
 func (l look) units() string {
-	out := ""
+	out := make([]string, len(l.arms))
 	for i, a := range l.arms {
-		if i > 0 {
-			out += ", "
-		}
-		out += fmt.Sprintf("%s %.0f", a.Name, a.Units)
+		out[i] = fmt.Sprintf("%s %.0f", a.Name, a.Units)
 	}
-	return out
+	return strings.Join(out, ", ")
 }
 
 func whenInvalid(l look) (Result, bool) {

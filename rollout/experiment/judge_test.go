@@ -186,6 +186,23 @@ func TestSeparating(t *testing.T) {
 	}
 }
 
+// TestPassingContamination: what is observed late, of what the control's version had answered before, is left out and forgiven.
+func TestPassingContamination(t *testing.T) {
+	w := begin(t, examplePlan(), 1, 0.1)
+	w.next(40)
+	w.stray = map[string]float64{"green": 1}
+	w.next(10)
+	w.stray = nil
+	w.ratio = map[string]float64{"green": 0.9}
+	res := w.until(100)
+	if res.Verdict != Winner {
+		t.Errorf("%s %s (%s), want green to win", res.Verdict, res.Reason, res.Message)
+	}
+	if c := res.Arms[1].Contaminated; c < 0.05 || c > 0.4 {
+		t.Errorf("contaminated %g, want what was, for people to see", c)
+	}
+}
+
 // TestChangedBounds: exceedances of other bounds are other events.
 func TestChangedBounds(t *testing.T) {
 	p := examplePlan()
@@ -236,6 +253,22 @@ func TestObjectiveByRequest(t *testing.T) {
 	green := res.Arms[1]
 	if !(green.MeanLow < 0.01 && 0.01 < green.MeanHigh) || green.ChanceToBeat < 0.99 || green.Count == 0 {
 		t.Errorf("green: rate between %g and %g of %g requests, chance %g; want around 0.01 and near 1", green.MeanLow, green.MeanHigh, green.Count, green.ChanceToBeat)
+	}
+}
+
+// TestObjectiveByPairs: joules are compared by version and block.
+func TestObjectiveByPairs(t *testing.T) {
+	p := examplePlan()
+	p.Objective = rollout.Gate{Name: "energy", Type: rollout.EnergyPerRequest}
+	w := begin(t, p, 1, 0)
+	w.ratio = map[string]float64{"green": 0.8, "blue": 0.9}
+	res := w.until(700)
+	if res.Verdict != Winner || res.Winner != "green" || len(res.Tied) > 0 {
+		t.Fatalf("%s %s %q %v (%s), want green to win", res.Verdict, res.Reason, res.Winner, res.Tied, res.Message)
+	}
+	green := res.Arms[1]
+	if !(green.Low < 0.8 && 0.8 < green.High) || green.ChanceToBeat < 0.99 || green.Count == 0 {
+		t.Errorf("green: ratio between %g and %g of %g requests, chance %g; want around 0.8 and near 1", green.Low, green.High, green.Count, green.ChanceToBeat)
 	}
 }
 

@@ -37,7 +37,9 @@ type Plan struct {
 	// compared by version, and so say nothing of an arm that has the control's.
 	Guardrails []rollout.Gate
 	// Assigned is a gate of type SampleRatio whose Count selects the counter of newly assigned units, to test whether the units
-	// are shared out as the shares say. Without a name there is no such test.
+	// are shared out as the shares say. Without a name there is no such test. The counter must count a unit once, when it comes,
+	// whatever variant it meets: one that counts it again under each version finds all units of the arms new when the
+	// experiment begins, and none of the control's.
 	Assigned rollout.Gate
 	// Interval is the length of a block, WarmUp the time after the beginning that is not judged.
 	Interval, WarmUp time.Duration

@@ -110,18 +110,18 @@ func (r Run) trail(p Plan, n int) rollout.Trail {
 	return rollout.Trail{}
 }
 
-func (r Run) wrong(n int) float64 {
+func (r Run) dirty(n int) int {
 	if n >= len(r.Evidence.Arms) {
 		return 0
 	}
-	return r.Evidence.Arms[n].Wrong
+	return r.Evidence.Arms[n].Dirty
 }
 
 // contaminated returns the share of the n-th arm's observations that were made under the wrong version.
 func (r Run) contaminated(n int) float64 {
-	wrong := r.wrong(n)
-	if wrong == 0 {
+	if n >= len(r.Evidence.Arms) || r.Evidence.Arms[n].Wrong == 0 {
 		return 0
 	}
-	return wrong / (wrong + r.Evidence.Arms[n].Right)
+	a := r.Evidence.Arms[n]
+	return a.Wrong / (a.Wrong + a.Right)
 }

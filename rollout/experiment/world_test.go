@@ -86,7 +86,7 @@ func (w *world) blocks(n int) [][]rollout.Block {
 func (w *world) block(start time.Time) []rollout.Block {
 	running := !start.Before(w.run.Started)
 	byVersion := map[string]rollout.Arm{}
-	units, slow, fail := map[string]float64{}, map[string]rollout.Arm{}, map[string]rollout.Arm{}
+	units, slow, fail, joules := map[string]float64{}, map[string]rollout.Arm{}, map[string]rollout.Arm{}, map[string]rollout.Arm{}
 	level := 3 * (1 + math.Sin(float64(start.Unix())/4000)/3)
 	for b := range rollout.Buckets {
 		v := Variant{Version: w.plan.Variants[w.plan.control()].Version}
@@ -101,6 +101,9 @@ func (w *world) block(start time.Time) []rollout.Block {
 			add(byVersion, w.plan.Variants[w.plan.control()].Version, rollout.BucketSum{Bucket: b, Sum: sum * stray / n, Count: stray})
 		}
 		units[v.Version] += draw(w.r, 8, 0.5*(1-w.lost[v.Name]))
+		e := joules[v.Version]
+		e.Requests, e.Sum = e.Requests+n, e.Sum+sum
+		joules[v.Version] = e
 		w.requests(slow, v.Version, n, 0.02*times(w.slow, v.Name), len(w.bounds))
 		w.requests(fail, v.Version, n, 0.01*times(w.fail, v.Name), 1)
 	}
@@ -118,6 +121,7 @@ func (w *world) block(start time.Time) []rollout.Block {
 		out = append(out, rollout.Block{Start: start, End: start.Add(interval), Counts: map[string]rollout.Counts{
 			"quality": two(func(v string) rollout.Arm { return byVersion[v] }),
 			"units":   two(func(v string) rollout.Arm { return rollout.Arm{Requests: units[v]} }),
+			"energy":  two(func(v string) rollout.Arm { return joules[v] }),
 			"latency": late,
 			"errors":  two(func(v string) rollout.Arm { return fail[v] }),
 		}})

@@ -169,13 +169,15 @@ func forbidden(from, to string) string {
 	switch {
 	case slices.Contains([]string{"rollout", "rollout/stats", "mesh"}, from) && !std && own != "rollout/stats":
 		return "a pure root imports the standard library only"
+	case from == "rollout/experiment" && !std && !slices.Contains([]string{"rollout", "rollout/stats"}, own):
+		return "the core of experiments is as pure as its root, of which it is made"
 	case strings.HasPrefix(from, "cmd/") || slices.Contains([]string{"charts", "dashboards", "alerts"}, from):
 		return ""
 	case slices.Contains([]string{"serving", "ingest", "energy"}, from) && !std && own != "rollout" && !strings.Contains(to, "prometheus/client_golang"):
 		return "a root imports the standard library, the words of rollout and the metrics client only"
 	case strings.HasPrefix(to, "istio.io/") && from != "mesh/istio" && from != "mesh/gateway":
 		return "only mesh/istio and mesh/gateway know Istio"
-	case inside && strings.Contains(own, "/") && !strings.HasPrefix(own, "rollout/stats") && !slices.Contains([]string{"rollout/v1alpha1"}, own):
+	case inside && strings.Contains(own, "/") && !strings.HasPrefix(own, "rollout/stats") && !slices.Contains([]string{"rollout/v1alpha1", "rollout/experiment"}, own):
 		return "a sub-room imports roots, never another sub-room"
 	}
 	return ""
