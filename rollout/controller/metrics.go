@@ -17,6 +17,7 @@ type Metrics struct {
 	estimate, low, high, limit, harm, harmBound, safety, safetyBound *prometheus.GaugeVec
 	decisions, runs, repairs, unreadable                             *prometheus.CounterVec
 	routeDuration                                                    prometheus.Histogram
+	experiments                                                      experimentMetrics
 }
 
 var (
@@ -62,6 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	register(reg, m.routeDuration)
+	m.experiments = newExperimentMetrics(reg)
 	return m
 }
 

@@ -205,9 +205,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("rollout").For(&v1alpha1.Rollout{}).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
-			// After an outage of the API a rollback must not wait for a backoff that has grown to minutes.
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](5*time.Millisecond, maxBackoff),
-		})
+			RateLimiter:             backoff(),
+		}).
+		Watches(&v1alpha1.Experiment{}, handler.EnqueueRequestsFromMapFunc(rolloutOf), onUpdate(experimentMatters))
 	for _, kind := range []string{"VirtualService", "DestinationRule"} {
 		route := &unstructured.Unstructured{}
 		route.SetAPIVersion("networking.istio.io/v1")
@@ -217,5 +217,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("setting up the rollout controller: %w", err)
 	}
-	return nil
+	return r.Experiments().SetupWithManager(mgr)
+}
+
+// backoff is short: after an outage of the API a rollback must not wait for one that has grown to minutes.
+func backoff() workqueue.TypedRateLimiter[ctrl.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](5*time.Millisecond, maxBackoff)
 }

@@ -75,6 +75,8 @@ var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // script is a source of evidence: a function of the block's start and of nothing else, so whoever asks gets the same.
 type script struct {
 	counts func(start time.Time) map[string]rollout.Counts
+	// answer, where there is one, knows the question, too.
+	answer func(q rollout.Question, start time.Time) map[string]rollout.Counts
 	err    error
 	asked  []rollout.Question
 }
@@ -88,7 +90,10 @@ func (s *script) Blocks(_ context.Context, q rollout.Question) ([]rollout.Block,
 	var blocks []rollout.Block
 	for start := q.From; start.Before(q.To); start = start.Add(q.Interval) {
 		b := rollout.Block{Start: start, End: start.Add(q.Interval), Counts: map[string]rollout.Counts{}}
-		if s.counts != nil {
+		switch {
+		case s.answer != nil:
+			b.Counts = s.answer(q, start)
+		case s.counts != nil:
 			b.Counts = s.counts(start)
 		}
 		blocks = append(blocks, b)

@@ -134,11 +134,9 @@ type VariantSpec struct {
 }
 
 // ObjectiveSpec is what decides: the mean of something that every unit has.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.query.bucketLabel) || size(self.query.bucketLabel) > 0",message="objective.query.bucketLabel must be set, because buckets are what is compared"
 type ObjectiveSpec struct {
 	// query names the two counters whose ratio is the mean.
-	Query MeanQuery `json:"query"`
+	Query ObjectiveQuery `json:"query"`
 	// direction says which way is better.
 	// +kubebuilder:validation:Enum=Lower;Higher
 	// +kubebuilder:default=Lower
@@ -151,6 +149,30 @@ type ObjectiveSpec struct {
 	// +kubebuilder:default="0.05"
 	// +optional
 	SmallestEffect string `json:"smallestEffect,omitempty"`
+}
+
+// ObjectiveQuery names two counters: the mean is the increase of sum over the increase of count, in each bucket.
+type ObjectiveQuery struct {
+	// sum is a PromQL series selector of a counter, such as `siskin_prediction_absolute_error_total{model="coolant"}`.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Sum string `json:"sum"`
+	// count is a PromQL series selector of a counter with the same labels.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Count string `json:"count"`
+	// versionLabel is the label of both, and of units, that holds the version.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=version
+	// +optional
+	VersionLabel string `json:"versionLabel,omitempty"`
+	// bucketLabel is the label of both that holds the unit's bucket, the unit of the statistics.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=bucket
+	// +optional
+	BucketLabel string `json:"bucketLabel,omitempty"`
 }
 
 // ExperimentDuration bounds an experiment's length, from the moment when the routes show its variants.
@@ -249,9 +271,9 @@ type ExperimentStatus struct {
 	// sampleRatio is the anytime-valid p-value of the units' shares, where spec.units counts them.
 	// +optional
 	SampleRatio string `json:"sampleRatio,omitempty"`
-	// remaining is how much longer the evidence is likely to need at present traffic.
+	// remaining is how much longer the evidence is likely to need at present traffic, such as "3m20s".
 	// +optional
-	Remaining *metav1.Duration `json:"remaining,omitempty"`
+	Remaining string `json:"remaining,omitempty"`
 	// promotion says what became of promoteWinner: "Done", or why nothing was done.
 	// +optional
 	Promotion string `json:"promotion,omitempty"`
