@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/stats"
 )
 
 // Information returns how much a simulated block tells of the difference between the versions, in nats, over all gates that
@@ -50,44 +51,26 @@ func (l Latency) cells(f Fault) []float64 {
 	return append(out, above)
 }
 
-// rateInformation is the mean log likelihood ratio of nc and ns requests with error rates pc and ps against one rate for
-// both: nc kl(pc, p) + ns kl(ps, p), p their mean.
+// rateInformation is what nc and ns requests with error rates pc and ps tell of being different.
 func rateInformation(nc, pc, ns, ps float64) float64 {
-	p := (nc*pc + ns*ps) / (nc + ns)
-	return nc*kl(pc, p) + ns*kl(ps, p)
+	return (nc + ns) * stats.RateInformation(pc, ps, nc/(nc+ns))
 }
 
-// kl is the Kullback-Leibler divergence of two Bernoulli distributions in nats.
-func kl(p, q float64) float64 { return term(p, q) + term(1-p, 1-q) }
-
-func term(p, q float64) float64 {
-	if p <= 0 {
-		return 0
-	}
-	return p * math.Log(p/q)
-}
-
-// shapeInformation is the same for the cells of a histogram: sum_j nc c_j ln(c_j/m_j) + ns s_j ln(s_j/m_j), m their mean.
+// shapeInformation is the same for the cells of a histogram.
 func shapeInformation(nc float64, canary []float64, ns float64, stable []float64) float64 {
-	sum := 0.0
-	for j, c := range canary {
-		m := (nc*c + ns*stable[j]) / (nc + ns)
-		sum += nc*term(c, m) + ns*term(stable[j], m)
-	}
-	return max(0, sum)
+	return (nc + ns) * stats.HistogramInformation(canary, stable, nc/(nc+ns))
 }
 
 // meanInformation is the same for means: of the two ends of a declared range, or, by the central limit theorem, of normal
-// means whose ln differs by d: d^2 / (2 (cv^2/nc + cv^2/ns)).
+// means whose ln differs.
 func meanInformation(g rollout.Gate, nc, ns, mean, ratio, cv float64) float64 {
 	if g.Highest > g.Lowest {
 		width := g.Highest - g.Lowest
 		share := func(m float64) float64 { return min(1, max(0, (m-g.Lowest)/width)) }
 		return rateInformation(nc, share(mean*ratio), ns, share(mean))
 	}
-	d := math.Log(ratio)
-	if d == 0 {
+	if ratio == 1 {
 		return 0
 	}
-	return d * d / (2 * cv * cv * (1/nc + 1/ns))
+	return (nc + ns) * stats.ShiftInformation(math.Log(ratio), cv, nc/(nc+ns))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/stats"
 )
 
 // Need is what a step needs at a given traffic, apart from the steps before it.
@@ -33,9 +34,10 @@ type Requirement struct {
 	// Done are the simulated runs that came to it before HorizonSeconds.
 	Done           Share   `json:"done"`
 	HorizonSeconds float64 `json:"horizonSeconds"`
-	// MeanSeconds is the mean time; where some runs were not done it is at least that. P95Seconds is the time that 95 % of the
-	// runs need at most; nil when fewer were done.
+	// MeanSeconds is the mean time; where some runs were not done it is at least that. P50Seconds and P95Seconds are the times
+	// that half and 95 % of the runs need at most; nil when fewer were done.
 	MeanSeconds float64  `json:"meanSeconds"`
+	P50Seconds  *float64 `json:"p50Seconds"`
 	P95Seconds  *float64 `json:"p95Seconds"`
 }
 
@@ -136,14 +138,21 @@ func (q Question) measure(ctx context.Context, what string, plan rollout.Plan, t
 			times = append(times, math.Inf(1))
 		}
 	}
-	if p95 := quantile(times, 0.95); !math.IsInf(p95, 1) {
-		r.P95Seconds = &p95
-	}
+	r.P50Seconds, r.P95Seconds = reached(times, 0.5), reached(times, 0.95)
 	for i := range times {
 		times[i] = min(times[i], horizon.Seconds())
 	}
 	r.Done, r.MeanSeconds = shareOf(done, len(records)), mean(times)
 	return r, nil
+}
+
+// reached returns a quantile of times, nil where it was not reached.
+func reached(times []float64, p float64) *float64 {
+	q := quantile(times, p)
+	if math.IsInf(q, 1) {
+		return nil
+	}
+	return &q
 }
 
 // safetyInformation returns how much a second of healthy traffic tells that the canary is below the gate's margin or its
@@ -152,13 +161,9 @@ func safetyInformation(g rollout.Gate, t Traffic, weight int) float64 {
 	n := t.Requests.At(0)
 	nc, ns := n*float64(weight)/100, n*float64(100-weight)/100
 	rate := func(p float64) float64 {
-		told := 0.0
-		if nc > 0 && ns > 0 {
-			q, at := nc/(nc+ns), nc*g.Margin/(nc*g.Margin+ns)
-			told = p * (nc + ns) * kl(q, at)
-		}
+		told := n * stats.SafetyInformation(p, p, nc/n, g.Margin)
 		if p < g.Tolerance {
-			told = max(told, nc*kl(p, g.Tolerance))
+			told = max(told, nc*stats.KL(p, g.Tolerance))
 		}
 		return told
 	}

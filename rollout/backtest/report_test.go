@@ -100,14 +100,14 @@ func TestWriteTable(t *testing.T) {
 runs                 4                                                     2
 promoted             50 % (15 % to 85 %)                                   0 % (0 % to 65.8 %)
 rolled back          25 % (4.6 % to 69.9 %)                                100 % (34.2 % to 100 %)
-paused               25 % (4.6 % to 69.9 %)
-false alarms         25 % (4.6 % to 69.9 %), at most 5 % allowed
-detected                                                                   100 % (34.2 % to 100 %)
-missed                                                                     0 % (0 % to 65.8 %)
-delay                                                                      mean 5m03s, half below 4m, 95 % below 6m05s
-limit                                                                      2m
-efficiency                                                                 0.40
-time to promotion    mean 25m, half below 20m, 95 % below 30m
+paused               25 % (4.6 % to 69.9 %)                              -
+false alarms         25 % (4.6 % to 69.9 %), at most 5 % allowed              -
+detected           -                                                        100 % (34.2 % to 100 %)
+missed               -                                                      0 % (0 % to 65.8 %)
+delay                -                                                      mean 5m03s, half below 4m, 95 % below 6m05s
+limit                -                                                      2m
+efficiency           -                                                      0.40
+time to promotion    mean 25m, half below 20m, 95 % below 30m    -
 requests exposed     mean 100, 95 % below 100                              mean 100, 95 % below 100
 `
 	var got strings.Builder

@@ -18,9 +18,11 @@ func WriteTable(w io.Writer, reports ...Report) error {
 			return
 		}
 		for i, r := range reports {
-			cells[i] = cell(r)
+			if cells[i] = cell(r); cells[i] == "" {
+				cells[i] = "-"
+			}
 		}
-		fmt.Fprintln(tw, strings.TrimRight(name+"\t"+strings.Join(cells, "\t"), "\t"))
+		fmt.Fprintln(tw, name+"\t"+strings.Join(cells, "\t"))
 	}
 	line("", func(r Report) string { return strings.ToUpper(r.Name) })
 	line("runs", func(r Report) string { return fmt.Sprint(r.Runs) })

@@ -118,7 +118,7 @@ it and step in.`,
 	a.flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(a.get(), a.status())
 	root.AddCommand(a.actions()...)
-	root.AddCommand(a.undo(), a.lint(), a.version())
+	root.AddCommand(a.undo(), a.lint(), a.plan(), a.backtest(), a.version())
 	a.addCompletion(root)
 	return root
 }
