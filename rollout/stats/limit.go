@@ -18,7 +18,9 @@ func KL(p, q float64) float64 {
 func Limit(info, alpha float64) float64 { return perInformation(math.Log(1/alpha), info) }
 
 // LimitWithPower returns the limit for a test that finds the effect with probability 1-beta only: kl(1-beta, alpha)/info.
-func LimitWithPower(info, alpha, beta float64) float64 { return perInformation(KL(1-beta, alpha), info) }
+func LimitWithPower(info, alpha, beta float64) float64 {
+	return perInformation(KL(1-beta, alpha), info)
+}
 
 func perInformation(nats, info float64) float64 {
 	if !(info > 0) {

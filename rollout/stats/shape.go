@@ -128,8 +128,7 @@ func pool(a, b []float64, stack []group) []group {
 		stack = append(stack, g)
 	}
 	end := len(a)
-	for i := len(stack) - 1; i >= 0; i-- {
-		g := stack[i]
+	for _, g := range slices.Backward(stack) {
 		share := g.a / (g.a + g.b)
 		for j := g.start; j < end; j++ {
 			both := a[j] + b[j]
