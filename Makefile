@@ -38,6 +38,9 @@ bench: ## Print gateway and model speed beside their peers
 	@for p in ./mesh/gateway ./serving/trees; do \
 	  go test -count=1 -v $$p -run '^TestBenchTable$$' -args -bench-table | grep -vE '^(=== |--- |PASS|ok )'; done
 
+bench-judge: ## Measure the judge on simulated traffic beside other controllers' rules (minutes)
+	@go test -count=1 -v -timeout 60m ./rollout/backtest -run '^TestBenchJudge$$' -args -bench-judge $(ARGS) | grep -vE '^(=== |ok )'
+
 fuzz: ## Fuzz every parser of foreign bytes for 10 s each
 	@for t in $$(grep -rlE '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$t/*_test.go | cut -c6-); do \
@@ -58,5 +61,5 @@ clean: ## Remove what was built
 	rm -rf bin
 
 FORCE:
-.PHONY: help demo demos build test race e2e chaos bench fuzz lint generate verify clean FORCE
+.PHONY: help demo demos build test race e2e chaos bench bench-judge fuzz lint generate verify clean FORCE
 .DEFAULT_GOAL := help

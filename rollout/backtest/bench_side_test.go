@@ -115,7 +115,7 @@ func benchHealthySideBySide(t *testing.T) *section {
 				waits := tally{o.promoted.of - o.promoted.n - o.rolledBack.n, o.promoted.of}
 				s.row(c.name, fmt.Sprint(rate), name, fmt.Sprint(o.promoted.of), o.rolledBack.String(), o.promoted.String(), o.toPromotion.String(), fmt.Sprintf("%.2f", waits.share().Share))
 			}
-			if x := all["Siskin"].rolledBack.share(); x.Low > 0.01 {
+			if all["Siskin"].rolledBack.above(0.01) {
 				t.Errorf("%s at %g/s: false rollbacks %s, want at most 0.01", c.name, rate, all["Siskin"].rolledBack)
 			}
 		}
@@ -152,7 +152,7 @@ func benchBadSideBySide(t *testing.T) *section {
 				s.row(fmt.Sprintf("%s to %s", percentOf(c.stable), percentOf(c.canary)), fmt.Sprint(rate), name, fmt.Sprint(o.promoted.of), o.promoted.String(), o.rolledBack.String(),
 					o.toRollback.String(), o.toRollback.p95())
 			}
-			if x := all["Siskin"].promoted.share(); c.canary > 0.01 && x.Low > 0.05 {
+			if c.canary > 0.01 && all["Siskin"].promoted.above(0.05) {
 				t.Errorf("%g to %g at %g/s: missed %s, want at most 0.05", c.stable, c.canary, rate, all["Siskin"].promoted)
 			}
 		}

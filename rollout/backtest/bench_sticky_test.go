@@ -50,7 +50,7 @@ func benchStickyUsers(t *testing.T) *section {
 			byBuckets.add(top[1] >= math.Log(1/alpha))
 		}
 		s.row(percentOf(failing), fmt.Sprint(byBuckets.of), byRequests.String(), byBuckets.String())
-		if x := byBuckets.share(); x.Share > alpha && (*benchJudge || x.Low > alpha) {
+		if byBuckets.above(alpha) || (*benchJudge && byBuckets.share().Share > alpha) {
 			t.Errorf("%g always fail: false alarms by bucket %s, want at most %g", failing, byBuckets, alpha)
 		}
 		if x := byRequests.share(); failing == 0.01 && x.Share <= alpha {
@@ -139,7 +139,7 @@ func benchLatency(t *testing.T) *section {
 			found.add(done)
 		}
 		s.row(append([]string{c.name, fmt.Sprint(runs), found.String(), times.String(), times.p95(), limit}, c.reference...)...)
-		if c.name == "none" && found.share().Share > 0.05 && (*benchJudge || found.share().Low > 0.05) {
+		if c.name == "none" && found.above(0.05) {
 			t.Errorf("false alarms %s, want at most 0.05", found)
 		}
 		if c.name != "none" && found.n < found.of {

@@ -13,6 +13,9 @@ type tally struct{ n, of int }
 
 func (t *tally) add(happened bool) { t.n, t.of = t.n+count(happened), t.of+1 }
 
+// above says whether so many would be seen with less than 1 % probability if the bound held.
+func (t tally) above(bound float64) bool { return t.n > 0 && atLeastOf(t.n, t.of, bound) < 0.01 }
+
 func (t tally) share() Share { return shareOf(t.n, t.of) }
 
 // String gives the share and its interval at 95 %.
