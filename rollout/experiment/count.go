@@ -96,7 +96,7 @@ func (r Run) owners(p Plan, i int) owners {
 }
 
 // share gives each bucket's counts to its owner. What a bucket has under the other's version is wrong: it is left out, and
-// tells how many units met what they should not.
+// tells how many units met what they should not. Of other buckets nothing is known here: another variant may serve them either.
 func (o owners) share(c rollout.Counts) (out rollout.Counts, right, wrong float64) {
 	var arm, control []rollout.BucketSum
 	take := func(sums []rollout.BucketSum, canary bool) {
@@ -104,7 +104,7 @@ func (o owners) share(c rollout.Counts) (out rollout.Counts, right, wrong float6
 			mine, theirs := slices.Contains(o.arm, s.Bucket), slices.Contains(o.control, s.Bucket)
 			switch {
 			case !(s.Count > 0):
-			case !o.same && ((canary && !mine) || (!canary && mine)):
+			case !o.same && ((canary && theirs) || (!canary && mine)):
 				wrong += s.Count
 			case mine:
 				right += s.Count

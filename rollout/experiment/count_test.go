@@ -109,9 +109,9 @@ func TestSplit(t *testing.T) {
 			reason: "a bucket of the arm under the control's version is contamination",
 			own:    own, in: rollout.Counts{Stable: sums(1, 3), Canary: sums(1, 2)}, stable: []int{3}, arm: []int{1, 2}, right: 3, wrong: 1,
 		},
-		"OthersMetTheArm": {
-			reason: "and so are the control's, and anybody's, under the arm's",
-			own:    own, in: rollout.Counts{Stable: sums(3), Canary: sums(1, 3, 9)}, stable: []int{3}, arm: []int{1}, right: 2, wrong: 2,
+		"ControlMetTheArm": {
+			reason: "and so is the control's under the arm's; somebody else's may be another variant's of that version",
+			own:    own, in: rollout.Counts{Stable: sums(3), Canary: sums(1, 3, 9)}, stable: []int{3}, arm: []int{1}, right: 2, wrong: 1,
 		},
 		"SameVersion": {
 			reason: "of one version all counts come as the control's, and the bucket tells",

@@ -166,6 +166,30 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// TestRemaining: how long the evidence still needs is said in time, and about rightly.
+func TestRemaining(t *testing.T) {
+	p := examplePlan()
+	p.MinDuration = 0
+	w := begin(t, p, 6, 0)
+	w.noise = 0.8
+	w.ratio = map[string]float64{"green": 0.93}
+	w.next(65)
+	early := w.judge()
+	if early.Verdict != Running || !early.RemainingKnown {
+		t.Fatalf("%s %s, remaining %s (%t); want to wait and to know how long", early.Verdict, early.Reason, early.Remaining, early.RemainingKnown)
+	}
+	from := w.run.LastBlock
+	res := w.until(500)
+	took := w.run.LastBlock.Sub(from)
+	t.Logf("said %s, took %s to %s", early.Remaining, took, res.Verdict)
+	if took > 3*early.Remaining || early.Remaining > 3*took {
+		t.Errorf("said %s, took %s; want within a factor of three", early.Remaining, took)
+	}
+	if last := Judge(p, w.run, t0.Add(p.MaxDuration-time.Minute)); last.Remaining > time.Minute {
+		t.Errorf("remaining %s a minute before the maximum duration", last.Remaining)
+	}
+}
+
 // TestSeparating: two arms that beat the control and differ by more than matters, though not surely yet, are waited for, and at
 // the maximum duration the better estimate is named with the caveat.
 func TestSeparating(t *testing.T) {
@@ -253,6 +277,25 @@ func TestObjectiveByRequest(t *testing.T) {
 	green := res.Arms[1]
 	if !(green.MeanLow < 0.01 && 0.01 < green.MeanHigh) || green.ChanceToBeat < 0.99 || green.Count == 0 {
 		t.Errorf("green: rate between %g and %g of %g requests, chance %g; want around 0.01 and near 1", green.MeanLow, green.MeanHigh, green.Count, green.ChanceToBeat)
+	}
+}
+
+// TestErrorsByBucket: an error rate whose counter tells the bucket is compared by buckets, as a mean is.
+func TestErrorsByBucket(t *testing.T) {
+	p := examplePlan()
+	p.Objective = rollout.Gate{Name: "errors", Type: rollout.ErrorRate, BucketLabel: "bucket"}
+	p.Variants[2].Version = "v2" // told apart from green by its buckets
+	p.SmallestEffect = 0.3
+	w := begin(t, p, 1, 0)
+	w.fail = map[string]float64{"control": 4, "green": 4, "blue": 1}
+	res := w.until(700)
+	if res.Verdict != Winner || res.Winner != "blue" || len(res.Tied) > 0 {
+		t.Fatalf("%s %s %q %v (%s), want blue to win", res.Verdict, res.Reason, res.Winner, res.Tied, res.Message)
+	}
+	blue := res.Arms[2]
+	if !(blue.MeanLow < 0.01 && 0.01 < blue.MeanHigh) || !(blue.Low < 0.25 && 0.25 < blue.High) || blue.ChanceToBeat < 0.99 {
+		t.Errorf("blue: rate between %g and %g, ratio between %g and %g, chance %g; want around 0.01, around 0.25, and near 1",
+			blue.MeanLow, blue.MeanHigh, blue.Low, blue.High, blue.ChanceToBeat)
 	}
 }
 

@@ -129,7 +129,11 @@ func (p Plan) chance(t rollout.Trail) float64 {
 	worse := math.NaN()
 	switch {
 	case bucketed(p.Objective):
-		a, b := stats.AdjustedMeans(sample(t.CanaryBuckets, t.Before), sample(t.StableBuckets, t.Before))
+		compare := stats.AdjustedMeans
+		if p.Objective.Type == rollout.ErrorRate {
+			compare = stats.EventRates
+		}
+		a, b := compare(sample(t.CanaryBuckets, t.Before), sample(t.StableBuckets, t.Before))
 		worse = normal((a.Mean - b.Mean) / math.Sqrt(a.Var+b.Var))
 	case t.Pairs != nil:
 		if r, ok := t.Pairs.Compare(); ok {

@@ -123,6 +123,8 @@ func checkGate(g rollout.Gate, allowed []rollout.GateType) error {
 		return fmt.Errorf("a gate of type %s has no name", g.Type)
 	case !slices.Contains(allowed, g.Type):
 		return fmt.Errorf("gate %q: type %q, expected one of %v", g.Name, g.Type, allowed)
+	case g.HigherIsBetter && g.Type != rollout.Mean:
+		return fmt.Errorf("gate %q: of type %s less is better, expected no other direction", g.Name, g.Type)
 	case g.Type == rollout.Latency && g.Threshold <= 0:
 		return fmt.Errorf("gate %q: threshold %s, expected more than 0", g.Name, g.Threshold)
 	}

@@ -26,6 +26,7 @@ func TestValidate(t *testing.T) {
 		"NoControl":    {"somebody is the control", func(p *Plan) { p.Control = "red" }, []string{`"red"`}},
 		"AlertsDecide": {"alerts have no mean", func(p *Plan) { p.Objective.Type = rollout.Alerts }, []string{"objective", `"Alerts"`}},
 		"Unnamed":      {"findings name their gate", func(p *Plan) { p.Objective.Name = "" }, []string{"objective", "name"}},
+		"MoreErrors":   {"more errors are never better", func(p *Plan) { p.Objective.Type, p.Objective.HigherIsBetter = rollout.ErrorRate, true }, []string{`"quality"`, "direction"}},
 		"NoThreshold":  {"slow is slower than something", func(p *Plan) { p.Guardrails = []rollout.Gate{{Name: "slow", Type: rollout.Latency}} }, []string{`"slow"`, "threshold"}},
 		"SameGate":     {"names tell gates apart", func(p *Plan) { p.Guardrails = []rollout.Gate{p.Objective} }, []string{`"quality"`}},
 		"SameUnits":    {"also the one of the units", func(p *Plan) { p.Assigned.Name = "quality" }, []string{`"quality"`}},

@@ -104,8 +104,8 @@ func (w *world) block(start time.Time) []rollout.Block {
 		e := joules[v.Version]
 		e.Requests, e.Sum = e.Requests+n, e.Sum+sum
 		joules[v.Version] = e
-		w.requests(slow, v.Version, n, 0.02*times(w.slow, v.Name), len(w.bounds))
-		w.requests(fail, v.Version, n, 0.01*times(w.fail, v.Name), 1)
+		w.requests(slow, v.Version, b, n, 0.02*times(w.slow, v.Name), len(w.bounds))
+		w.requests(fail, v.Version, b, n, 0.01*times(w.fail, v.Name), 1)
 	}
 	var out []rollout.Block
 	for _, q := range w.run.Questions(w.plan, rollout.Service{}, start.Add(interval)) {
@@ -135,8 +135,8 @@ func add(m map[string]rollout.Arm, version string, s rollout.BucketSum) {
 	m[version] = a
 }
 
-// requests adds n requests of which a share p had the event; of several events each has half of the one before.
-func (w *world) requests(m map[string]rollout.Arm, version string, n, p float64, events int) {
+// requests adds a bucket's n requests, of which a share p had the event; of several events each has half of the one before.
+func (w *world) requests(m map[string]rollout.Arm, version string, bucket int, n, p float64, events int) {
 	a := m[version]
 	if a.Events == nil {
 		a.Events = make([]float64, events)
@@ -148,6 +148,7 @@ func (w *world) requests(m map[string]rollout.Arm, version string, n, p float64,
 		a.Events[k] += left
 		p = 0.5
 	}
+	a.Buckets = append(a.Buckets, rollout.BucketSum{Bucket: bucket, Sum: left, Count: n})
 	m[version] = a
 }
 
