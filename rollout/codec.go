@@ -69,6 +69,9 @@ func (t Trail) shaped(g Gate) bool {
 	if (t.Pairs == nil) != (fresh.Pairs == nil) || (t.Shares == nil) != (fresh.Shares == nil) {
 		return false
 	}
+	if !sameBet(t.BetHarm, fresh.BetHarm) || !sameBet(t.BetSafety, fresh.BetSafety) {
+		return false
+	}
 	if t.Shares != nil && len(t.Shares.Counts) != len(t.Shares.Weights) {
 		return false
 	}
@@ -105,6 +108,13 @@ func alikeBelow(p, q *stats.RateBelow) bool {
 		return p == q
 	}
 	return p.Tolerance == q.Tolerance && len(p.LogLR) == len(q.LogLR)
+}
+
+func sameBet(p, q *stats.Bet) bool {
+	if p == nil || q == nil {
+		return p == q
+	}
+	return p.Null == q.Null && p.Lowest == q.Lowest && p.Highest == q.Highest
 }
 
 func sortedBuckets(m map[int]stats.Cluster) []BucketSum {

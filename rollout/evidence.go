@@ -46,8 +46,9 @@ type Trail struct {
 
 	// By bucket: this step's sums, and what the buckets were before the run.
 	StableBuckets, CanaryBuckets, Before map[int]stats.Cluster
-	// By pairs of blocks of this step.
-	Pairs *stats.Pairs
+	// By pairs of blocks of this step, and, where one observation has bounds, their exact tests.
+	Pairs              *stats.Pairs
+	BetHarm, BetSafety *stats.Bet
 	// Ended are the log e-values that the harm side of means had reached when earlier steps ended.
 	Ended []float64
 	// Shares is the test of how the units are shared out.
@@ -108,6 +109,11 @@ func (t *Trail) beginStep(g Gate) {
 	if g.paired() || g.Type == Data {
 		t.Pairs = &stats.Pairs{}
 	}
+	if g.bounded() {
+		span := g.Highest - g.Lowest
+		t.BetHarm = stats.NewBet(0, -span, span)
+		t.BetSafety = stats.NewBet(0, g.Margin*g.Lowest-g.Highest, g.Margin*g.Highest-g.Lowest)
+	}
 	if g.byRequest() {
 		t.Safety = stats.NewSafety(g.Margin)
 	}
@@ -165,6 +171,12 @@ func (t Trail) clone() Trail {
 		c := *t.Pairs
 		t.Pairs = &c
 	}
+	if t.BetHarm != nil {
+		t.BetHarm = t.BetHarm.Clone()
+	}
+	if t.BetSafety != nil {
+		t.BetSafety = t.BetSafety.Clone()
+	}
 	t.StableBuckets, t.CanaryBuckets, t.Before = maps.Clone(t.StableBuckets), maps.Clone(t.CanaryBuckets), maps.Clone(t.Before)
 	return t
 }
@@ -187,6 +199,7 @@ func (t *Trail) count(g Gate, c Counts, end time.Time, weight int) {
 		t.countBuckets(g, c)
 	case g.paired():
 		t.countPair(c)
+		t.bet(g, c)
 	case g.Type == Data:
 		t.countAnswers(g, c)
 	case g.Type == SampleRatio:

@@ -48,11 +48,53 @@ func (s service) block(r *rand.Rand, i, weight int) Block {
 	n := math.Round(s.requests * float64(weight) / 100)
 	canary, stable := s.arm(r, n, s.worse), s.arm(r, s.requests-n, 1)
 	c, q := s.slowArm(r, n, s.worse), s.slowArm(r, s.requests-n, 1)
-	return Block{Start: start, End: start.Add(interval), Counts: map[string]Counts{
+	b := Block{Start: start, End: start.Add(interval), Counts: map[string]Counts{
 		"errors":  {Stable: stable, Canary: canary},
 		"latency": {Stable: q, Canary: c, Bounds: s.bounds},
 		"quality": {Stable: s.means(r, weight, Buckets, 1), Canary: s.means(r, 0, weight, s.worse)},
 	}}
+	b.Counts["slow"] = b.Counts["latency"]
+	s.more(rand.New(rand.NewPCG(uint64(i), uint64(weight))), b.Counts, weight)
+	return b
+}
+
+// more adds the counts of the gates that fullPlan has beside examplePlan's.
+func (s service) more(r *rand.Rand, counts map[string]Counts, weight int) {
+	canary, stable := counts["errors"].Canary.Requests, counts["errors"].Stable.Requests
+	level := 1 + 0.1*r.NormFloat64()
+	sums := func(n, ratio float64) Arm {
+		return Arm{Requests: n, Sum: n * level * ratio * (1 + 0.02*r.NormFloat64())}
+	}
+	counts["energy"] = Counts{Canary: sums(canary, s.worse), Stable: sums(stable, 1)}
+	counts["score"] = Counts{Canary: Arm{Requests: canary, Sum: canary * math.Min(1, 0.3*s.worse)}, Stable: Arm{Requests: stable, Sum: stable * 0.3}}
+	counts["answers"] = Counts{Canary: Arm{Requests: canary, Sum: canary - float64(r.IntN(3))}, Stable: Arm{Requests: stable, Sum: stable - float64(r.IntN(3))}}
+	units := draw(r, 200, float64(weight)/100)
+	counts["units"] = Counts{Canary: Arm{Requests: units}, Stable: Arm{Requests: 200 - units}}
+	var sticky Counts
+	for b := range Buckets {
+		to, ratio := &sticky.Stable, 1.0
+		if b < weight {
+			to, ratio = &sticky.Canary, s.worse
+		}
+		n := math.Round(s.requests / Buckets)
+		to.Buckets = append(to.Buckets, BucketSum{Bucket: b, Sum: draw(r, n, s.rate*ratio), Count: n})
+	}
+	counts["sticky"] = sticky
+}
+
+// fullPlan has ten gates, with every way of judging among them.
+func fullPlan() Plan {
+	p := examplePlan()
+	p.Gates = append(p.Gates[:3],
+		Gate{Name: "energy", Type: EnergyPerRequest, Margin: 1.1, VersionLabel: "version"},
+		Gate{Name: "score", Type: Mean, Margin: 1.5, Sum: "s", Count: "c", VersionLabel: "version", Highest: 1},
+		Gate{Name: "sticky", Type: ErrorRate, Margin: 1.5, Tolerance: 0.01, BucketLabel: "bucket"},
+		Gate{Name: "units", Type: SampleRatio, Count: "u", VersionLabel: "version"},
+		Gate{Name: "answers", Type: Data, Sum: "a", Count: "b", VersionLabel: "version"},
+		Gate{Name: "slow", Type: Latency, Margin: 1.5, Tolerance: 0.01, Threshold: 500 * time.Millisecond},
+		Gate{Name: "alerts", Type: Alerts},
+	)
+	return p
 }
 
 func (s service) arm(r *rand.Rand, n, worse float64) Arm {

@@ -34,7 +34,7 @@ func Judge(p Plan, r Run, alerts []Alert, now time.Time) []Finding {
 func HarmLog(p Plan, findings []Finding) (logE, bound float64) {
 	var logs []float64
 	for _, f := range findings {
-		if f.Gate.harms() {
+		if f.Gate.Harms() {
 			logs = append(logs, f.LogHarm)
 		}
 	}
@@ -54,13 +54,13 @@ func blameHarm(p Plan, findings []Finding) []Finding {
 	}
 	most := -1
 	for i, f := range findings {
-		if f.Gate.harms() && f.Verdict != Invalid && (most < 0 || f.LogHarm > findings[most].LogHarm) {
+		if f.Gate.Harms() && f.Verdict != Invalid && (most < 0 || f.LogHarm > findings[most].LogHarm) {
 			most = i
 		}
 	}
 	for i := range findings {
 		f := &findings[i]
-		if i == most || (f.Gate.harms() && f.Verdict != Invalid && f.LogHarm >= f.LogHarmBound) {
+		if i == most || (f.Gate.Harms() && f.Verdict != Invalid && f.LogHarm >= f.LogHarmBound) {
 			f.Verdict, f.Reason = Harm, harmReason(f.Gate.Type)
 		}
 	}
@@ -120,7 +120,7 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 		return f
 	}
 	switch {
-	case !g.harms():
+	case !g.Harms():
 		measureData(g, t, &f)
 	case g.byRequest():
 		measureEvents(p, g, t, &f)

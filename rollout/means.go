@@ -42,6 +42,20 @@ func (t *Trail) countPair(c Counts) {
 	t.Pairs.Add(stats.Cluster{Sum: c.Canary.Sum, Count: c.Canary.Requests}, stats.Cluster{Sum: c.Stable.Sum, Count: c.Stable.Requests})
 }
 
+// bet puts a block's difference of means to the exact tests: harm bets that it is above zero, safety that the worse mean
+// is below margin times the better.
+func (t *Trail) bet(g Gate, c Counts) {
+	if !g.bounded() || !c.Stable.counted(g) || !c.Canary.counted(g) {
+		return
+	}
+	worse, better := c.Canary.Sum/c.Canary.Requests, c.Stable.Sum/c.Stable.Requests
+	if g.HigherIsBetter {
+		worse, better = better, worse
+	}
+	t.BetHarm.Add(worse - better)
+	t.BetSafety.Add(g.Margin*better - worse)
+}
+
 // compare returns the comparison of this step's means, oriented so that a ratio above 1 is harm. ok is false while there is
 // none, or too little for a test that holds for large samples only.
 func (t *Trail) compare(g Gate) (r stats.Ratio, ok bool) {
@@ -74,8 +88,11 @@ func (t *Trail) sample(m map[int]stats.Cluster) (s stats.Sample) {
 	return s
 }
 
-// meanLogHarm returns the log e-value of the harm side of a mean within this step; 0 before the burn-in.
+// meanLogHarm returns the log e-value of the harm side of a mean within this step; 0 before the burn-in, which the exact test does not need.
 func (t *Trail) meanLogHarm(g Gate) float64 {
+	if g.bounded() {
+		return t.BetHarm.LogE()
+	}
 	r, ok := t.compare(g)
 	if !ok {
 		return 0
@@ -123,6 +140,9 @@ func (t *Trail) meansOf(g Gate) (canary, stable float64, over string) {
 // meanLogSafety returns the log e-value of the safety side at this step. Errors by bucket may also pass by the canary's own
 // rate, below the tolerance, deflated by how much more than independent errors those of a bucket vary.
 func (t *Trail) meanLogSafety(g Gate, r stats.Ratio, ok bool) float64 {
+	if g.bounded() {
+		return t.BetSafety.LogE()
+	}
 	margin := 0.0
 	if ok {
 		margin = r.LogEBelow(g.Margin)
@@ -143,6 +163,9 @@ func (t *Trail) tooFew(g Gate) Reason {
 }
 
 func (t *Trail) burnInMessage(g Gate) string {
+	if g.bounded() {
+		return ""
+	}
 	if g.paired() {
 		return fmt.Sprintf("; the comparison begins with %d blocks in which the two differ", minPairs)
 	}

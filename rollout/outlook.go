@@ -7,6 +7,21 @@ import (
 	"github.com/siskin-dev/siskin/rollout/stats"
 )
 
+// Remaining returns how much longer the gates that wait are likely to need, all of them; ok is false while one of them
+// cannot say.
+func Remaining(findings []Finding) (left time.Duration, ok bool) {
+	for _, f := range findings {
+		if f.Verdict == Pass {
+			continue
+		}
+		if !f.RemainingKnown {
+			return 0, false
+		}
+		left, ok = max(left, f.Remaining), true
+	}
+	return left, ok
+}
+
 // remaining estimates how much longer the gate's safety side is likely to need at this step's traffic if the variants do
 // not differ. ok is false where nobody can say: nothing was counted yet, or more of the same would never do.
 func (t *Trail) remaining(p Plan, g Gate, f Finding) (left time.Duration, ok bool) {
@@ -17,6 +32,8 @@ func (t *Trail) remaining(p Plan, g Gate, f Finding) (left time.Duration, ok boo
 	switch {
 	case g.byRequest():
 		blocks = (f.LogSafetyBound - f.LogSafety) / t.eventsGrowth(g)
+	case g.bounded():
+		blocks = (f.LogSafetyBound - f.LogSafety) / math.Max(0, f.LogSafety/float64(t.Blocks))
 	default:
 		blocks = t.meanBlocks(g, f.LogSafetyBound)
 	}

@@ -48,9 +48,9 @@ type Gate struct {
 // judged says whether the gate is judged by the run's evidence.
 func (g Gate) judged() bool { return g.Type != Alerts }
 
-// harms says whether the gate takes part in the weighted average of e-values that rolls back. A gate that watches the
+// Harms says whether the gate takes part in the weighted average of e-values that rolls back. A gate that watches the
 // data itself does not: what cannot be trusted is no harm.
-func (g Gate) harms() bool { return g.judged() && g.Type != SampleRatio && g.Type != Data }
+func (g Gate) Harms() bool { return g.judged() && g.Type != SampleRatio && g.Type != Data }
 
 // byRequest says whether the gate is judged by requests that are independent of each other.
 func (g Gate) byRequest() bool { return g.Type == Latency || (g.Type == ErrorRate && !g.bucketed()) }
@@ -83,6 +83,9 @@ type Plan struct {
 	RollbackAtCap bool
 }
 
+// bounded says whether one observation of a mean by blocks has bounds, so that it is judged by an exact test.
+func (g Gate) bounded() bool { return g.Type == Mean && g.paired() && g.Lowest < g.Highest }
+
 // missPerStep is the share of Miss that each step's safety side may spend: a fault that needs load shows only at high
 // weight, so every step is tested anew and the shares add up to Miss.
 func (p Plan) missPerStep() float64 { return p.Miss / float64(max(len(p.Steps), 1)) }
@@ -91,7 +94,7 @@ func (p Plan) missPerStep() float64 { return p.Miss / float64(max(len(p.Steps), 
 func (p Plan) harmGates() int {
 	n := 0
 	for _, g := range p.Gates {
-		if g.harms() {
+		if g.Harms() {
 			n++
 		}
 	}

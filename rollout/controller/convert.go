@@ -62,14 +62,33 @@ func gateOf(ro *v1alpha1.Rollout, s v1alpha1.GateSpec) (rollout.Gate, error) {
 	if s.Threshold != nil {
 		g.Threshold = s.Threshold.Duration
 	}
+	g.BucketLabel = s.BucketLabel
 	if s.Query != nil {
-		g.Sum, g.Count = s.Query.Sum, s.Query.Count
-		g.VersionLabel, g.BucketLabel = orElse(s.Query.VersionLabel, "version"), orElse(s.Query.BucketLabel, "bucket")
+		if err := readQuery(&g, s.Name, s.Query); err != nil {
+			return g, err
+		}
 	}
 	if g.Type == rollout.Alerts {
 		g.Matchers = matchersOf(ro, s)
 	}
 	return g, nil
+}
+
+// readQuery reads the counters of a gate.
+func readQuery(g *rollout.Gate, name string, q *v1alpha1.MeanQuery) error {
+	g.Sum, g.Count, g.VersionLabel = q.Sum, q.Count, orElse(q.VersionLabel, "version")
+	if g.Type == rollout.Mean && q.Compare != "Blocks" {
+		g.BucketLabel = orElse(q.BucketLabel, "bucket")
+	}
+	if q.Range == nil {
+		return nil
+	}
+	var err error
+	if g.Lowest, err = decimal("gates["+name+"].query.range.lowest", q.Range.Lowest, 0); err != nil {
+		return err
+	}
+	g.Highest, err = decimal("gates["+name+"].query.range.highest", q.Range.Highest, 0)
+	return err
 }
 
 // matchersOf returns the labels that an alert must have to count for a gate.

@@ -33,6 +33,10 @@ func (p *pass) describe() {
 	settled := p.outcome.Reason == reasonStable || p.outcome.Reason == reasonRejected
 	ended := st.LastRun != nil && st.Run == nil
 	st.Decision, st.Reason, st.Message = string(p.outcome.Decision), string(p.outcome.Reason), p.outcome.Message
+	st.Remaining = ""
+	if left, ok := rollout.Remaining(p.findings); ok && st.Run != nil {
+		st.Remaining = left.String()
+	}
 	if settled && ended {
 		// A finished run keeps saying why it ended, until something else happens.
 		st.Decision, st.Reason, st.Message = string(rollout.Rollback), st.LastRun.Reason, st.LastRun.Message
@@ -118,7 +122,10 @@ func gateStatuses(findings []rollout.Finding) []v1alpha1.GateStatus {
 			Name: f.Gate.Name, Verdict: string(f.Verdict), Reason: string(f.Reason), Message: f.Message,
 			Stable: number(f.Stable), Canary: number(f.Canary),
 		}
-		if f.Gate.Type != rollout.Alerts {
+		if f.RemainingKnown {
+			g.Remaining = f.Remaining.String()
+		}
+		if f.Gate.Harms() {
 			g.Limit = number(f.Gate.Margin)
 			g.Harm, g.HarmBound = eValue(f.LogHarm), eValue(f.LogHarmBound)
 			g.Safety, g.SafetyBound = eValue(f.LogSafety), eValue(f.LogSafetyBound)

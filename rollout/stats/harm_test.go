@@ -6,24 +6,37 @@ import (
 	"testing"
 )
 
-// TestRestartsAreAMixture: the sums kept are those of every start told apart.
+// TestRestartsAreAMixture: the sums kept are those of every start and ratio told apart.
 func TestRestartsAreAMixture(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 1))
 	h := NewHarm()
-	starts := []*RateRatio{NewRateRatio(1, 1.2, 5, len(harmGrid))}
+	grid := make([]*RateRatio, len(harmGrid)) // one alternative each, over the blocks since the first start
+	for k, ratio := range harmGrid {
+		grid[k] = &RateRatio{Null: 1, Grid: []float64{ratio}, LogLR: []float64{0}}
+	}
+	starts := [][]float64{make([]float64, len(grid))}
 	for i, b := range randomBlocks(r, 130) {
 		if i > 0 && i%restartEvery == 0 {
-			starts = append(starts, NewRateRatio(1, 1.2, 5, len(harmGrid)))
+			now := make([]float64, len(grid))
+			for k, p := range grid {
+				now[k] = p.LogE()
+			}
+			starts = append(starts, now)
 		}
 		h.Add(b.xc, b.nc, b.xs, b.ns)
 		want := math.Log(leftAfter(len(starts)))
-		for j, p := range starts {
+		for k, p := range grid {
 			p.Add(b.xc, b.nc, b.xs, b.ns)
-			want = logAdd(want, p.LogE()+math.Log(leftAfter(j)-leftAfter(j+1)))
+			for j, at := range starts {
+				want = logAdd(want, p.LogE()-at[k]+harmLogPrior[k]+math.Log(leftAfter(j)-leftAfter(j+1)))
+			}
 		}
 		if got := h.LogE(); math.Abs(got-want) > 1e-9*math.Max(1, math.Abs(want)) {
 			t.Fatalf("block %d: log e %.12g, want %.12g of %d starts", i, got, want, len(starts))
 		}
+	}
+	if got := NewHarm().LogE(); math.Abs(got) > 1e-12 {
+		t.Errorf("the weights sum to e^%g, want 1", got)
 	}
 }
 

@@ -199,7 +199,7 @@ type StepSpec struct {
 
 // GateType says what a gate measures.
 //
-// +kubebuilder:validation:Enum=ErrorRate;Latency;Mean;Alerts
+// +kubebuilder:validation:Enum=ErrorRate;Latency;Mean;EnergyPerRequest;Alerts;SampleRatio;Data
 type GateType string
 
 // The gate types.
@@ -208,17 +208,26 @@ const (
 	GateLatency   GateType = "Latency"
 	GateMean      GateType = "Mean"
 	GateAlerts    GateType = "Alerts"
+	// GateEnergyPerRequest compares the joules that a request costs.
+	GateEnergyPerRequest GateType = "EnergyPerRequest"
+	// GateSampleRatio tests whether new units are shared out as the weights say.
+	GateSampleRatio GateType = "SampleRatio"
+	// GateData tests whether both variants answer the same share of the requests that are sent.
+	GateData GateType = "Data"
 )
 
 // GateSpec is one reason to go on or not.
 //
 // +kubebuilder:validation:XValidation:rule="self.type != 'Latency' || has(self.threshold)",message="threshold is required when type is 'Latency'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Latency' || !has(self.threshold)",message="threshold may only be specified when type is 'Latency'"
-// +kubebuilder:validation:XValidation:rule="self.type != 'Mean' || has(self.query)",message="query is required when type is 'Mean'"
-// +kubebuilder:validation:XValidation:rule="self.type == 'Mean' || !has(self.query)",message="query may only be specified when type is 'Mean'"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Mean','SampleRatio','Data']) || has(self.query)",message="query is required when type is 'Mean', 'SampleRatio' or 'Data'"
+// +kubebuilder:validation:XValidation:rule="self.type in ['Mean','EnergyPerRequest','SampleRatio','Data'] || !has(self.query)",message="query may only be specified when type is 'Mean', 'EnergyPerRequest', 'SampleRatio' or 'Data'"
+// +kubebuilder:validation:XValidation:rule="!has(self.query) || (self.type == 'SampleRatio') != has(self.query.sum)",message="query.sum is required, except that type 'SampleRatio' has only query.count"
+// +kubebuilder:validation:XValidation:rule="!has(self.query) || !has(self.query.range) || (self.type == 'Mean' && has(self.query.compare) && self.query.compare == 'Blocks')",message="query.range may only be specified when type is 'Mean' and query.compare is 'Blocks'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'ErrorRate' || !has(self.bucketLabel)",message="bucketLabel may only be specified when type is 'ErrorRate'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Mean' || !has(self.direction)",message="direction may only be specified when type is 'Mean'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Alerts' || !has(self.matchers)",message="matchers may only be specified when type is 'Alerts'"
-// +kubebuilder:validation:XValidation:rule="self.type != 'Alerts' || !has(self.margin)",message="margin may not be specified when type is 'Alerts'"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Alerts','SampleRatio','Data']) || !has(self.margin)",message="margin may not be specified when type is 'Alerts', 'SampleRatio' or 'Data'"
 // +kubebuilder:validation:XValidation:rule="self.type in ['ErrorRate','Latency'] || !has(self.tolerance)",message="tolerance may only be specified when type is 'ErrorRate' or 'Latency'"
 type GateSpec struct {
 	// name of the gate, unique in the rollout.
@@ -244,9 +253,17 @@ type GateSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1h')",message="threshold must be above 0s and at most 1h"
 	// +optional
 	Threshold *metav1.Duration `json:"threshold,omitempty"`
-	// query names the two counters whose ratio is the mean.
+	// query names the counters: for Mean the quantity and the observations; for EnergyPerRequest the joules and the
+	// requests, by default those that the energy exporter and the mesh count; for Data the requests answered and sent; for
+	// SampleRatio, as count, the units that were newly assigned.
 	// +optional
 	Query *MeanQuery `json:"query,omitempty"`
+	// bucketLabel is the label of the mesh's request counter that holds the unit's bucket. With it errors are judged by
+	// bucket, which is right also when a few users always fail; without it requests are taken for independent.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	BucketLabel string `json:"bucketLabel,omitempty"`
 	// direction says which way is better. Lower by default.
 	// +kubebuilder:validation:Enum=Lower;Higher
 	// +optional
@@ -265,7 +282,8 @@ type MeanQuery struct {
 	// sum is a PromQL series selector of a counter, such as `siskin_prediction_absolute_error_total{model="coolant"}`.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	Sum string `json:"sum"`
+	// +optional
+	Sum string `json:"sum,omitempty"`
 	// count is a PromQL series selector of a counter with the same labels.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -280,6 +298,28 @@ type MeanQuery struct {
 	// +kubebuilder:default=bucket
 	// +optional
 	BucketLabel string `json:"bucketLabel,omitempty"`
+	// compare says what a mean is compared by: the units' buckets, or, for counters without a bucket label, the blocks.
+	// +kubebuilder:validation:Enum=Buckets;Blocks
+	// +kubebuilder:default=Buckets
+	// +optional
+	Compare string `json:"compare,omitempty"`
+	// range bounds a single observation. A mean compared by blocks is then judged by an exact test.
+	// +optional
+	Range *ValueRange `json:"range,omitempty"`
+}
+
+// ValueRange bounds an observation.
+//
+// +kubebuilder:validation:XValidation:rule="double(self.lowest) < double(self.highest)",message="range.lowest must be below range.highest"
+type ValueRange struct {
+	// lowest value, a decimal such as "0".
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?[0-9]+([.][0-9]+)?$')",message="range.lowest must be a decimal, such as \"0\""
+	Lowest string `json:"lowest"`
+	// highest value, a decimal such as "1".
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?[0-9]+([.][0-9]+)?$')",message="range.highest must be a decimal, such as \"1\""
+	Highest string `json:"highest"`
 }
 
 // LabelMatcher is a label and the value that it must have.

@@ -57,6 +57,10 @@ type RolloutStatus struct {
 	Reason string `json:"reason,omitempty"`
 	// +optional
 	Message string `json:"message,omitempty"`
+	// remaining is how much longer the evidence of this step is likely to need at the present traffic, if the versions do
+	// not differ. It is empty while nobody can say.
+	// +optional
+	Remaining string `json:"remaining,omitempty"`
 	// run is the run that is going on.
 	// +optional
 	Run *RunStatus `json:"run,omitempty"`
@@ -153,6 +157,9 @@ type GateStatus struct {
 	Low string `json:"low,omitempty"`
 	// +optional
 	High string `json:"high,omitempty"`
+	// remaining is how much longer the gate is likely to need at the present traffic, if the versions do not differ.
+	// +optional
+	Remaining string `json:"remaining,omitempty"`
 	// stable and canary are what was measured in each variant at this step, in the gate's unit.
 	// +optional
 	Stable string `json:"stable,omitempty"`
