@@ -1,12 +1,10 @@
 package evidence
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -226,51 +224,6 @@ func TestBlocksDoNotDependOnTheQuestion(t *testing.T) {
 			t.Fatalf("seed %d: at once - and in pieces +\n%s", seed, d)
 		}
 	}
-}
-
-// TestGoldenIncrease: the same differences as Prometheus' own anchored increase, the case that golden values name.
-func TestGoldenIncrease(t *testing.T) {
-	var golden struct {
-		Cases []struct {
-			ID, Method string
-			Expected   json.RawMessage
-		} `json:"cases"`
-	}
-	path := os.Getenv("SISKIN_GOLDEN_STATS")
-	if path == "" {
-		path = "../stats/testdata/stats.json"
-	}
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, &golden)
-	}
-	if err != nil {
-		t.Fatalf("reading golden values %q: %v", path, err)
-	}
-	for _, c := range golden.Cases {
-		if c.Method != "increase() v anchored on integer counter, scrape 15s, window 1m" {
-			continue
-		}
-		var want struct{ Anchored []float64 }
-		if err := json.Unmarshal(c.Expected, &want); err != nil {
-			t.Fatal(err)
-		}
-		samples := &model.SampleStream{Metric: model.Metric{}}
-		for i, v := range []float64{1, 2, 3, 4, 5, 9, 10, 11, 12, 13} { // every 15 s
-			samples.Values = append(samples.Values, model.SamplePair{Timestamp: model.Time(i * 15_000), Value: model.SampleValue(v)})
-		}
-		for i, at := range []int{20, 35, 50, 65, 80, 95, 110} {
-			end := time.Unix(int64(at), 0)
-			q := rollout.Question{From: end.Add(-time.Minute), Interval: time.Minute}
-			asked := map[string][]*stream{"": streamsOf(model.Matrix{samples})}
-			got := windowOf(asked, q.From, q.Interval, time.Minute).differences(asked[""])[0].increase
-			if got != want.Anchored[i] {
-				t.Errorf("%s at %d s: got %g, want %g", c.ID, at, got, want.Anchored[i])
-			}
-		}
-		return
-	}
-	t.Error("the golden values have no case of increase()")
 }
 
 // FuzzIncrease compares the differences with what a process that is simulated event by event counted. The process may
