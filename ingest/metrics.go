@@ -47,6 +47,7 @@ type Metrics struct {
 	failures     *prometheus.CounterVec
 	predictions  *prometheus.CounterVec
 	errors       *prometheus.CounterVec
+	units        *prometheus.CounterVec
 	inFlight     prometheus.Gauge
 	queued       prometheus.Gauge
 	appends      prometheus.Histogram
@@ -73,6 +74,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		errors: counter("siskin_prediction_absolute_error_total",
 			"Sum of |prediction - measured value|, in the unit of the model's target. Divide by siskin_predictions_total.",
 			"model", "version", "bucket"),
+		units: counter("siskin_units_total",
+			"Units newly assigned, by version that answered: each is counted once while the same versions answer. Nothing is counted while one version answers alone.",
+			"model", "version"),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "siskin_ingest_requests_in_flight", Help: "Requests of vehicles being answered.",
 		}),
@@ -86,7 +90,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m.preset()
 	if reg != nil {
-		reg.MustRegister(m.measurements, m.dropped, m.skipped, m.failures, m.predictions, m.errors, m.inFlight, m.queued, m.appends)
+		reg.MustRegister(m.measurements, m.dropped, m.skipped, m.failures, m.predictions, m.errors, m.units, m.inFlight, m.queued, m.appends)
 	}
 	return m
 }
@@ -137,6 +141,9 @@ func (m *Metrics) scored(model string, bucket int, p Prediction, truth float64) 
 	m.errors.WithLabelValues(model, p.Version, b).Add(math.Abs(p.Value - truth))
 }
 
+// assigned adds one unit to those that a version was assigned.
+func (m *Metrics) assigned(model, version string) { m.units.WithLabelValues(model, version).Inc() }
+
 // remember keeps the versions with series few: beyond maxVersions the one unseen for longest loses its series.
 func (m *Metrics) remember(v modelVersion) {
 	m.mu.Lock()
@@ -150,6 +157,7 @@ func (m *Metrics) remember(v modelVersion) {
 		}
 	}
 	m.versions = append(m.versions, v)
+	m.units.WithLabelValues(v.model, v.version) // at 0, so that the first unit is a rise
 	if len(m.versions) <= maxVersions {
 		return
 	}
@@ -157,4 +165,5 @@ func (m *Metrics) remember(v modelVersion) {
 	m.versions = append(m.versions[:0], m.versions[1:]...)
 	m.predictions.DeletePartialMatch(gone)
 	m.errors.DeletePartialMatch(gone)
+	m.units.DeletePartialMatch(gone)
 }

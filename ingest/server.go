@@ -51,6 +51,11 @@ type Options struct {
 	// DrainTimeout bounds how long Run goes on with what waits after its context ends. Default 3 s.
 	DrainTimeout time.Duration
 
+	// UnitSpread is over how long the units are counted that a new version is assigned. Default 5 min.
+	UnitSpread time.Duration
+	// Units remembers which units were counted. Default: this process does, as long as it runs, of the last 100,000.
+	Units Units
+
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Logger defaults to discarding.
@@ -77,6 +82,7 @@ func (o *Options) setDefaults() {
 	o.QueuePerVehicle = orElse(o.QueuePerVehicle, 32)
 	o.Queue = orElse(o.Queue, 8192)
 	o.DrainTimeout = orElse(o.DrainTimeout, 3*time.Second)
+	o.UnitSpread = orElse(o.UnitSpread, 5*time.Minute)
 	o.Logger = orElse(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = time.Now
@@ -91,6 +97,7 @@ type Server struct {
 	slots    chan struct{} // one per request being answered
 	gate     *gate
 	lanes    *lanes[job]
+	assigned *assignments
 	features []int
 	target   int
 	engine   int // signal: engine speed
@@ -99,6 +106,7 @@ type Server struct {
 
 // job is one measurement on its way to the model.
 type job struct {
+	unit   string
 	bucket int
 	values []float64
 }
@@ -113,12 +121,13 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("building ingest: Salt, Model and Features are required")
 	}
 	s := &Server{
-		options: o,
-		decoder: Decoder{Schema: o.Schema, MaxRecords: o.MaxRecords},
-		mux:     http.NewServeMux(),
-		slots:   make(chan struct{}, o.MaxInFlight),
-		gate:    newGate(o.MaxPerVehicle),
-		lanes:   newLanes[job](o.QueuePerVehicle, o.Queue),
+		options:  o,
+		decoder:  Decoder{Schema: o.Schema, MaxRecords: o.MaxRecords},
+		mux:      http.NewServeMux(),
+		slots:    make(chan struct{}, o.MaxInFlight),
+		gate:     newGate(o.MaxPerVehicle),
+		lanes:    newLanes[job](o.QueuePerVehicle, o.Queue),
+		assigned: newAssignments(o),
 	}
 	if err := s.resolve(); err != nil {
 		return nil, err
@@ -193,7 +202,7 @@ func (s *Server) enqueue(b Batch, fresh []bool) {
 		if !fresh[i] || !s.scorable(rec.Values) {
 			continue
 		}
-		switch err := s.lanes.push(b.Vehicle, job{bucket, rec.Values}); {
+		switch err := s.lanes.push(b.Vehicle, job{b.Vehicle, bucket, rec.Values}); {
 		case errors.Is(err, errBusy):
 			s.options.Metrics.drop(dropLane, 1)
 		case errors.Is(err, errFull):
@@ -231,4 +240,5 @@ func (s *Server) predict(ctx context.Context, j job) {
 		return
 	}
 	s.options.Metrics.scored(s.options.Model, j.bucket, p, j.values[s.target])
+	s.assigned.met(ctx, j.unit, p.Version)
 }

@@ -46,7 +46,7 @@ func (s *settings) run(ctx context.Context, p *run.Process) error {
 	registry := prometheus.NewRegistry()
 	server, err := ingest.New(ingest.Options{
 		Salt: s.salt, Model: s.oip.Model, Features: features, Target: s.target, Logger: p.Log(),
-		Schema: schema, Pseudonyms: names, Log: log, Predictor: model, Metrics: ingest.NewMetrics(registry),
+		Schema: schema, Pseudonyms: names, Log: log, Predictor: model, Units: log, Metrics: ingest.NewMetrics(registry),
 	})
 	if err != nil {
 		return err

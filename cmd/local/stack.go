@@ -25,6 +25,7 @@ import (
 	"github.com/siskin-dev/siskin/energy"
 	"github.com/siskin-dev/siskin/energy/cgroup"
 	"github.com/siskin-dev/siskin/energy/rapl"
+	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gateway"
 	"github.com/siskin-dev/siskin/serving"
 	artefacts "github.com/siskin-dev/siskin/serving/store"
@@ -137,7 +138,10 @@ func (s *stack) startGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.gatewayIn = gateway.New(gateway.Options{Metrics: gateway.NewMetrics(registry), Logger: s.p.Log()})
+	s.gatewayIn = gateway.New(gateway.Options{
+		// The hundred buckets are cheap here, and let a gate judge errors by them.
+		Metrics: gateway.MetricsOptions{BucketHeader: mesh.BucketHeader}.New(registry), Logger: s.p.Log(),
+	})
 	addr, err := s.p.Serve(ctx, "gateway", "127.0.0.1:0", s.gatewayIn)
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ func (s *stack) startIngest(ctx context.Context, schema *ingest.Schema) error {
 	server, err := ingest.New(ingest.Options{
 		Salt: service, Model: model, Features: features, Logger: s.p.Log(),
 		Schema: schema, Pseudonyms: names, Log: log, Predictor: oip, Metrics: ingest.NewMetrics(registry),
+		Units: log, UnitSpread: 5 * time.Second, // a step of the demo lasts a few seconds
 	})
 	if err != nil {
 		return err

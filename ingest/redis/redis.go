@@ -5,7 +5,8 @@
 // is on its way, so that the cost of a round trip, and of an fsync where Redis does one, is split among all that wait.
 //
 // Keys: the stream (default siskin:telemetry; fields vehicle, boot, seq, ts, data), vehicle:{pseudonym} (VSS path to
-// value, and boot, seq, ts) and vehicle:{pseudonym}:seen:boot. One transaction spans vehicles, so this needs one Redis
+// value, and boot, seq, ts), vehicle:{pseudonym}:seen:boot and vehicle:{pseudonym}:met:epoch (of a unit that was
+// counted as assigned). One transaction spans vehicles, so this needs one Redis
 // primary; a Redis Cluster refuses it.
 package redis
 
@@ -37,6 +38,9 @@ type Options struct {
 	SeenTTL time.Duration
 	// StateTTL is how long the last state of a silent vehicle is kept. Default 7 days.
 	StateTTL time.Duration
+	// UnitTTL is how long a unit that was counted as assigned is remembered. Default 24 h: a run that lasts longer counts
+	// its units again.
+	UnitTTL time.Duration
 	// GroupRecords bounds one transaction. Default 512 records. A single larger batch goes alone.
 	GroupRecords int
 	// Linger is how long the first batch of a group waits for company: a vehicle does not feel it, and a group costs ten
@@ -65,6 +69,7 @@ func New(o Options) (*Log, error) {
 	o.MaxLen = orElse(o.MaxLen, 1_000_000)
 	o.SeenTTL = orElse(o.SeenTTL, 24*time.Hour)
 	o.StateTTL = orElse(o.StateTTL, 7*24*time.Hour)
+	o.UnitTTL = orElse(o.UnitTTL, 24*time.Hour)
 	o.GroupRecords = orElse(o.GroupRecords, 512)
 	o.Linger = orElse(o.Linger, 4*time.Millisecond)
 	o.Queue = orElse(o.Queue, 1024)
@@ -87,7 +92,7 @@ func clientOptions(o Options) *redis.Options {
 		ReadTimeout:           300 * time.Millisecond,
 		WriteTimeout:          300 * time.Millisecond,
 		PoolTimeout:           300 * time.Millisecond,
-		PoolSize:              4, // one for the groups, the rest for Ping, State and Durability
+		PoolSize:              4, // one for the groups, the rest for Ping, State, First and Durability
 		ContextTimeoutEnabled: true,
 		// Open-source servers do not know these notifications.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -344,3 +344,43 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 }
+
+// TestFirst: a unit is new once an epoch, whoever asks.
+func TestFirst(t *testing.T) {
+	backends(t, func(t *testing.T, addr string) {
+		one, client := newLog(t, addr, nil)
+		other, _ := newLog(t, addr, nil)
+		for _, tc := range []struct {
+			reason      string
+			log         *Log
+			epoch, unit string
+			want        bool
+		}{
+			{"nobody has named it", one, "v1 v2", "unit-7", true},
+			{"it was named", one, "v1 v2", "unit-7", false},
+			{"another replica knows", other, "v1 v2", "unit-7", false},
+			{"another unit", one, "v1 v2", "unit-8", true},
+			{"another epoch", other, "v2 v3", "unit-7", true},
+		} {
+			got, err := tc.log.First(t.Context(), tc.epoch, tc.unit)
+			if err != nil || got != tc.want {
+				t.Errorf("%s: First(%q, %q) = %t, %v, want %t", tc.reason, tc.epoch, tc.unit, got, err, tc.want)
+			}
+		}
+		keys, err := client.Keys(t.Context(), "vehicle:{unit-7}:met:*").Result()
+		if err != nil || len(keys) != 2 {
+			t.Fatalf("keys %v, %v", keys, err)
+		}
+		for _, key := range keys {
+			if ttl := client.TTL(t.Context(), key).Val(); ttl <= 0 || ttl > 24*time.Hour {
+				t.Errorf("key %q lives for %s, want up to a day", key, ttl)
+			}
+		}
+	})
+	m := miniredis.RunT(t)
+	l, _ := newLog(t, m.Addr(), nil)
+	m.Close()
+	if first, err := l.First(t.Context(), "v1 v2", "unit-7"); err == nil || first {
+		t.Errorf("without Redis: First = %t, %v", first, err)
+	}
+}
