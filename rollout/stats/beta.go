@@ -42,8 +42,13 @@ func lnBetaUpTo(a, b, x float64) float64 {
 		return math.Inf(-1)
 	case x > (a+1)/(a+b+2):
 		all := lnBeta(a, b)
-		return all + math.Log1p(-math.Exp(lnBetaUpTo(b, a, 1-x)-all))
+		return all + math.Log1p(-math.Exp(math.Min(0, lnBetaLeft(b, a, 1-x)-all)))
 	}
+	return lnBetaLeft(a, b, x)
+}
+
+// lnBetaLeft is lnBetaUpTo for an x of about the mean, a/(a+b), at most: there its continued fraction converges fast.
+func lnBetaLeft(a, b, x float64) float64 {
 	return a*math.Log(x) + b*math.Log1p(-x) - math.Log(a) + math.Log(betaFraction(a, b, x))
 }
 

@@ -40,6 +40,9 @@ func TestLnBetaUpTo(t *testing.T) {
 			t.Errorf("ln B_%g(%g, %g) = %.16g, want %.16g", tc.x, tc.a, tc.b, got, tc.want)
 		}
 	}
+	if got := lnBetaUpTo(8887.4, 8887.3999, 0.5000000000000036); !closeTo(got-lnBeta(8887.4, 8887.3999), -math.Ln2, 1e-4) {
+		t.Errorf("half of a beta function: ln %g of it", got-lnBeta(8887.4, 8887.3999))
+	}
 	if got := lnBetaUpTo(2, 3, 0); !math.IsInf(got, -1) {
 		t.Errorf("ln B_0(2, 3) = %g, want -Inf", got)
 	}

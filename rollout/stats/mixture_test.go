@@ -92,6 +92,7 @@ func TestMixturesOfWhatCannotBe(t *testing.T) {
 func FuzzMixtures(f *testing.F) {
 	f.Add(10.0, 100.0, 100.0, 0.2, 0.8)
 	f.Add(0.0, 0.0, 1e-9, 1e-9, 1e9)
+	f.Add(-42.0, 50.0, 4500.0, 0.2, 0.20000000000000284) // x and 1-x both beyond the means, by rounding
 	f.Fuzz(func(t *testing.T, s, v, vOpt, g, h float64) {
 		if !(vOpt > 1e-12 && vOpt < 1e15 && g > 1e-6 && g < 1e6 && h > 1e-6 && h < 1e6) || v > 1e15 {
 			t.Skip("not a declaration")

@@ -60,10 +60,10 @@ func betaInc(a, b, x float64) float64 {
 		return 1
 	}
 	if x > (a+1)/(a+b+2) {
-		return 1 - betaInc(b, a, 1-x)
+		// By its own formula, not by betaInc: rounding may put both x and 1-x beyond the means.
+		return 1 - math.Exp(lnBetaLeft(b, a, 1-x)-lnBeta(a, b))
 	}
-	front := math.Exp(a*math.Log(x) + b*math.Log1p(-x) - lnBeta(a, b))
-	return front * betaFraction(a, b, x) / a
+	return math.Exp(lnBetaLeft(a, b, x) - lnBeta(a, b))
 }
 
 func betaFraction(a, b, x float64) float64 {
