@@ -70,7 +70,7 @@ func newExperiment(ns, name string) *v1alpha1.Experiment {
 	}
 }
 
-// try creates an experiment.
+// begin creates an experiment.
 func (x *trials) begin(name string, edit ...func(*v1alpha1.Experiment)) *v1alpha1.Experiment {
 	x.t.Helper()
 	e := newExperiment(x.ns, name)
@@ -290,5 +290,13 @@ func (x *trials) checkExperiment(name string) {
 		x.t.Errorf("experiment %q: observedGeneration %d, condition's %d, want %d", name, st.ObservedGeneration, ready.ObservedGeneration, e.Generation)
 	case ready.Reason != st.Reason:
 		x.t.Errorf("experiment %q: reason of Ready %q, of the status %q", name, ready.Reason, st.Reason)
+	}
+}
+
+// gone is a turn for an experiment that there is no more.
+func (x *trials) gone(name string) {
+	x.t.Helper()
+	if _, err := x.e.Reconcile(x.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: x.ns, Name: name}}); err != nil {
+		x.t.Fatal(err)
 	}
 }
