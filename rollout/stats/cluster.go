@@ -231,16 +231,17 @@ func (r Ratio) end(side float64, rejected func(r0 float64) bool) float64 {
 	return math.Exp(center - side*d)
 }
 
-// bisect returns the smallest positive number, to 1e-9 relative, at which an increasing predicate holds; +Inf above e^64.
+// bisect returns the smallest positive number, to 1e-6 of itself or of 1e-3, at which an increasing predicate holds; +Inf
+// above 64. It is for intervals that people are shown.
 func bisect(holds func(float64) bool) float64 {
-	low, high := 0.0, 1e-6
+	low, high := 0.0, 1e-3
 	for !holds(high) {
 		low, high = high, 2*high
 		if high > 64 {
 			return math.Inf(1)
 		}
 	}
-	for range 40 {
+	for range 20 {
 		mid := (low + high) / 2
 		if holds(mid) {
 			high = mid

@@ -56,33 +56,36 @@ func (c *Curve) Estimate() (float64, bool) {
 func (c *Curve) Interval(alpha float64) (low, high float64) {
 	bound := math.Log(2 / alpha)
 	low, high = 0, math.Inf(1)
-	for j := range curveSize {
-		if c.against(j, 1) >= bound {
+	for j := curveSize - 1; j >= 0 && low == 0; j-- {
+		if c.rejects(j, 1, bound) {
 			low = math.Exp(curveTheta(j))
 		}
 	}
-	for j := curveSize - 1; j >= 0; j-- {
-		if c.against(j, -1) >= bound {
+	for j := 0; j < curveSize && math.IsInf(high, 1); j++ {
+		if c.rejects(j, -1, bound) {
 			high = math.Exp(curveTheta(j))
 		}
 	}
 	return low, high
 }
 
-// against returns the log e-value against grid point j of the mixture over all points beyond it in direction side,
-// at most a factor of 20 away. Points off the grid count as e-value 0, which only widens the interval.
-func (c *Curve) against(j, side int) float64 {
+// rejects says whether the log e-value against grid point j of the mixture over all points beyond it in direction side,
+// at most a factor of 20 away, reaches bound. Points off the grid count as e-value 0, which only widens the interval.
+func (c *Curve) rejects(j, side int, bound float64) bool {
 	const reach = 30 // 20 is e^3.0
-	logs := make([]float64, 0, reach)
+	var logs [reach]float64
+	n, top := 0, math.Inf(-1)
 	for k := 1; k <= reach; k++ {
 		if i := j + side*k; i >= 0 && i < curveSize {
-			logs = append(logs, c.LogLik[i]-c.LogLik[j])
+			logs[n] = c.LogLik[i] - c.LogLik[j]
+			top = math.Max(top, logs[n])
+			n++
 		}
 	}
-	if len(logs) == 0 {
-		return math.Inf(-1)
+	if top < bound { // the mean is at most the greatest
+		return false
 	}
-	return logSumExp(logs) - math.Log(reach)
+	return logSumExp(logs[:n])-math.Log(reach) >= bound
 }
 
 func curveTheta(j int) float64 { return -curveReach + float64(j)*curveStep }
