@@ -172,17 +172,11 @@ func logMarginalRatio(counts, p0, alpha []float64) float64 {
 }
 
 // gammaRise returns lnG(a+n) - lnG(a) - n ln(base) + n for a > 0, n >= 0, by Stirling's series (DLMF 5.11.1), which is
-// good to 1e-14 from 10 on; below, by lnG(a+n) - lnG(a) = ln(a/(a+n)) + the same at a+1.
+// good to 1e-15 from 20 on; below, by lnG(a+n) - lnG(a) = ln(a/(a+n)) + the same at a+1.
 func gammaRise(a, n, base float64) float64 {
 	below := 0.0
-	for ; a < 10; a++ {
+	for ; a < 20; a++ {
 		below += math.Log(a / (a + n))
 	}
-	return below + n*math.Log((a+n)/base) + (a-0.5)*math.Log1p(n/a) + stirlingRest(a+n) - stirlingRest(a)
-}
-
-// stirlingRest returns what Stirling's formula leaves of lnG(x), x >= 10.
-func stirlingRest(x float64) float64 {
-	y := 1 / (x * x)
-	return (1.0/12 - y*(1.0/360-y*(1.0/1260-y*(1.0/1680-y*(1.0/1188-y*691.0/360360))))) / x
+	return below + n*math.Log((a+n)/base) + (a-0.5)*math.Log1p(n/a) + stirling(a+n) - stirling(a)
 }
