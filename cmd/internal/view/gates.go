@@ -74,7 +74,11 @@ func evidence(g v1alpha1.GateStatus) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return strings.Join(parts, " ") + " of bound"
+	text := strings.Join(parts, " ") + " of bound"
+	if g.Remaining != "" {
+		text += ", likely " + g.Remaining + " more"
+	}
+	return text
 }
 
 // meter draws log(e) over log(bound): evidence multiplies from block to block, so its logarithm is what grows evenly.
