@@ -6,7 +6,7 @@ import (
 )
 
 // exactWork bounds the additions that an exact rank test may take: about a tenth of a second, two samples of 100 without
-// ties. Above it the normal approximation is good to three digits of p, far tails aside.
+// ties. Above it the normal approximation is off by about a thousandth at most; far tails are off by more of themselves.
 const exactWork = 1e8
 
 // RankTest is the outcome of the Mann-Whitney test that x and y are from one distribution. U counts the pairs in which x is
