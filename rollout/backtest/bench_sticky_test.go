@@ -94,6 +94,11 @@ func benchStickyPower(t *testing.T) *section {
 	return s
 }
 
+// body has the latencies of the reference's table, whose limits say that its standard deviation is 0.7.
+func body() Latency {
+	return Latency{Bounds: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}, Median: 0.08, Sigma: 0.7}
+}
+
 // benchLatency measures how soon slower canaries are found, by exceedance of the histogram's bounds and by its shape.
 func benchLatency(t *testing.T) *section {
 	const hours = 6000 * time.Second
@@ -103,7 +108,6 @@ func benchLatency(t *testing.T) *section {
 			"time to find a canary that is slower. Limits are of the histogram. The reference's exceedance, shape and band are mean times of other tests on the same changes.",
 		head: []string{"change", "runs", "alarms in 6000 s", "time", "95 % within", "limit", "reference: limit", "exceedance", "shape", "band"},
 	}
-	body := Latency{Bounds: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}, Median: 0.08, Sigma: 0.7}
 	plan := errorsPlan(10)
 	plan.Gates = []rollout.Gate{{Name: "latency", Type: rollout.Latency, Margin: 1.5, Tolerance: 0.0001, Threshold: 250 * time.Millisecond}}
 	for i, c := range []struct {
@@ -125,7 +129,7 @@ func benchLatency(t *testing.T) *section {
 		var times sample
 		limit := "-"
 		for n := range runs {
-			id, sim := trial(Traffic{Requests: Constant(100), Latency: body, Fault: c.fault}, plan, 600_000+10_000*i+n)
+			id, sim := trial(Traffic{Requests: Constant(100), Latency: body(), Fault: c.fault}, plan, 600_000+10_000*i+n)
 			done := false
 			watch(id, sim, func(at time.Duration, b rollout.Block, f [][]rollout.Finding) bool {
 				if done = alarmed(plan, f[0], 0.05); done {
