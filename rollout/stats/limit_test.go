@@ -46,7 +46,7 @@ func lognormalCells(median, sigma, slow float64) []float64 {
 }
 
 func TestInformation(t *testing.T) {
-	stable, slow := lognormalCells(0.08, 0.5, 0), lognormalCells(0.08, 0.5, 0.01)
+	stable, slow := lognormalCells(0.08, 0.7, 0), lognormalCells(0.08, 0.7, 0.01)
 	two := HistogramInformation([]float64{0.98, 0.02}, []float64{0.99, 0.01}, 0.1)
 	tests := map[string]struct {
 		reason    string
@@ -76,7 +76,23 @@ func TestInformation(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("limit for 1 %% at 2 s: %.1f s", Limit(HistogramInformation(slow, stable, 0.1), 0.05)/100)
+}
+
+// TestHistogramLimits holds limits for slower latencies against published ones, at 100 requests per second and 10 %.
+func TestHistogramLimits(t *testing.T) {
+	stable := lognormalCells(0.08, 0.7, 0)
+	for name, tc := range map[string]struct {
+		canary  []float64
+		seconds float64
+	}{
+		"median +10 %": {lognormalCells(0.088, 0.7, 0), 40},
+		"median +25 %": {lognormalCells(0.1, 0.7, 0), 7},
+		"3 % at 2 s":   {lognormalCells(0.08, 0.7, 0.03), 5},
+	} {
+		if got := Limit(HistogramInformation(tc.canary, stable, 0.1), 0.05) / 100; math.Abs(got-tc.seconds) > 0.5 {
+			t.Errorf("%s: %.1f s, want %g", name, got, tc.seconds)
+		}
+	}
 }
 
 // TestShiftInformation: cells fine enough tell nearly what the observations themselves do.

@@ -56,7 +56,7 @@ func shapeRun(r *rand.Rand, canary, stable []float64, most int, alpha float64) i
 // not be found slower more often than alpha; one that is slower must be.
 func TestShapeSimulated(t *testing.T) {
 	const alpha = 0.05
-	stable := lognormalCells(0.08, 0.5, 0)
+	stable := lognormalCells(0.08, 0.7, 0)
 	tests := map[string]struct {
 		canary, stable   []float64
 		runs, most       int
@@ -64,13 +64,13 @@ func TestShapeSimulated(t *testing.T) {
 		maxSeconds       float64
 	}{
 		"equal":               {stable, stable, 300, 400, 0, alpha, 0},
-		"faster":              {lognormalCells(0.06, 0.5, 0), stable, 200, 400, 0, 0, 0},
-		"a little faster":     {lognormalCells(0.078, 0.5, 0), stable, 200, 400, 0, alpha, 0},
-		"without stable tail": {stable, lognormalCells(0.08, 0.5, 0.01), 200, 400, 0, alpha, 0},
-		"1 % at 2 s":          {lognormalCells(0.08, 0.5, 0.01), stable, 200, 400, 1, 1, 100},
-		"3 % at 2 s":          {lognormalCells(0.08, 0.5, 0.03), stable, 200, 400, 1, 1, 45},
-		"median +10 %":        {lognormalCells(0.088, 0.5, 0), stable, 100, 400, 1, 1, 220},
-		"median +25 %":        {lognormalCells(0.1, 0.5, 0), stable, 100, 400, 1, 1, 55},
+		"faster":              {lognormalCells(0.06, 0.7, 0), stable, 200, 400, 0, 0, 0},
+		"a little faster":     {lognormalCells(0.078, 0.7, 0), stable, 200, 400, 0, alpha, 0},
+		"without stable tail": {stable, lognormalCells(0.08, 0.7, 0.01), 200, 400, 0, alpha, 0},
+		"1 % at 2 s":          {lognormalCells(0.08, 0.7, 0.01), stable, 200, 400, 1, 1, 65},
+		"3 % at 2 s":          {lognormalCells(0.08, 0.7, 0.03), stable, 200, 400, 1, 1, 40},
+		"median +10 %":        {lognormalCells(0.088, 0.7, 0), stable, 100, 400, 1, 1, 130},
+		"median +25 %":        {lognormalCells(0.1, 0.7, 0), stable, 100, 400, 1, 1, 45},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestShapeWithoutPast(t *testing.T) {
 func BenchmarkShapeAdd(b *testing.B) {
 	p := NewShape(12)
 	r := rand.New(rand.NewPCG(1, 63))
-	c, s := draw(r, lognormalCells(0.08, 0.5, 0.01), 150), draw(r, lognormalCells(0.08, 0.5, 0), 1350)
+	c, s := draw(r, lognormalCells(0.08, 0.7, 0.01), 150), draw(r, lognormalCells(0.08, 0.7, 0), 1350)
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Add(c, s)
