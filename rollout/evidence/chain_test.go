@@ -27,6 +27,8 @@ type world struct {
 	process func(version string) string
 	// label is the version label's value; "" for none.
 	label func(version string) string
+	// grow says how much series grow by n requests of a version; they take the place of errors and latencies.
+	grow func(version string, n float64) map[string]float64
 	// scraped changes a sample on its way into Prometheus; keep is false for one that never arrives.
 	scraped func(at time.Duration, version string, v float64) (value float64, keep bool)
 	// restarts says whether a version's counters begin anew at a time.
@@ -36,6 +38,7 @@ type world struct {
 
 	sent map[string]float64            // requests so far by version
 	base map[string]map[string]float64 // what a version's series had counted when it was restarted
+	more map[string]map[string]float64 // what grow has added up by version
 	said []step
 }
 
@@ -65,6 +68,7 @@ func newWorld(t *testing.T) *world {
 		silent:   func(time.Duration) bool { return false },
 		sent:     map[string]float64{"v1": 1000},
 		base:     map[string]map[string]float64{"v1": {}, "v2": {}},
+		more:     map[string]map[string]float64{"v1": {}, "v2": {}},
 	}
 	w.run = rollout.Begin("run-1", w.plan, t0)
 	return w
@@ -110,8 +114,31 @@ func (w *world) play() (last rollout.Outcome, findings []rollout.Finding) {
 func (w *world) count(at time.Duration) {
 	weight := float64(w.run.Weight(w.plan)) / 100
 	n := w.traffic(at) * scrape.Seconds()
-	w.sent["v2"] += n * weight
-	w.sent["v1"] += n * (1 - weight)
+	for _, version := range []string{"v1", "v2"} { // in this order: what grows is drawn from one source
+		share := weight
+		if version == "v1" {
+			share = 1 - weight
+		}
+		w.sent[version] += n * share
+		if w.grow == nil || share == 0 {
+			continue
+		}
+		for name, v := range w.grow(version, n*share) {
+			w.more[version][name] += v
+		}
+	}
+}
+
+// counted are a version's series and what they have counted.
+func (w *world) counted(version string) map[string]float64 {
+	if w.grow != nil {
+		return w.more[version]
+	}
+	out := map[string]float64{}
+	for name, share := range w.shares(version) {
+		out[name] = math.Floor(w.sent[version] * share)
+	}
+	return out
 }
 
 // shares are a version's series and the share of its requests that each counts.
@@ -128,8 +155,7 @@ func (w *world) scrape(at time.Duration) {
 	app := w.db.Appender(w.t.Context())
 	for version, sent := range w.sent {
 		restart := w.restarts(at, version)
-		for name, share := range w.shares(version) {
-			total := math.Floor(sent * share)
+		for name, total := range w.counted(version) {
 			if restart {
 				w.base[version][name] = total
 			}
