@@ -200,3 +200,28 @@ func TestShapeTellsNoFasterCanary(t *testing.T) {
 		t.Errorf("harm e^%.2f of a faster canary: %s", f.LogHarm, f.Message)
 	}
 }
+
+// TestShown: what people are shown beside the evidence.
+func TestShown(t *testing.T) {
+	s := healthy()
+	s.worse, s.slow = 1.3, 0.1
+	found := judgeFull(s, 50, 20, nil)
+	if p, ok := found["errors"].ChanceWorse(); !ok || p < 0.9 || p > 1 {
+		t.Errorf("chance of being worse: %g (%t), want nearly 1", p, ok)
+	}
+	if _, ok := found["quality"].ChanceWorse(); ok {
+		t.Error("a mean has no chance by counts")
+	}
+	if m := found["latency"].Message; !strings.Contains(m, "p95 about ") || strings.Contains(m, "above 250ms") {
+		t.Errorf("got %q, want the 95th percentiles, and no share above a threshold that is a bound", m)
+	}
+	s.bounds = []float64{0.1, 0.3, 0.5, 1}
+	if m := judgeFull(s, 50, 20, nil)["latency"].Message; !strings.Contains(m, ", above 250ms about ") {
+		t.Errorf("got %q, want the share above a threshold that is no bound", m)
+	}
+	for seconds, want := range map[float64]string{0.123456: "123ms", 12.3456: "12.3s", 0.0000004: "400ns", 0: "0s"} {
+		if got := short(seconds); got != want {
+			t.Errorf("short(%g) = %q, want %q", seconds, got, want)
+		}
+	}
+}

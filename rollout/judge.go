@@ -183,6 +183,7 @@ func measureEvents(p Plan, g Gate, t *Trail, f *Finding) {
 	f.LogHarm, most = t.eventsLogHarm()
 	f.LogSafety = t.eventsLogSafety()
 	f.Stable, f.Canary = rate(t.Stable), rate(t.Canary)
+	f.StableTotal, f.CanaryTotal = t.Stable, t.Canary
 	f.Estimate, f.Known = t.Curve.Estimate()
 	f.Low, f.High = t.Curve.Interval(p.FalseAlarm)
 	what := "errors"
@@ -192,8 +193,8 @@ func measureEvents(p Plan, g Gate, t *Trail, f *Finding) {
 			what += "; most evidence above " + seconds(t.Bounds[most])
 		}
 	}
-	f.Message = fmt.Sprintf("canary %s, stable %s %s; %.0f and %.0f requests at this step",
-		percent(f.Canary), percent(f.Stable), what, t.Canary.Count, t.Stable.Count)
+	f.Message = fmt.Sprintf("canary %s, stable %s %s; %.0f and %.0f requests at this step%s",
+		percent(f.Canary), percent(f.Stable), what, t.Canary.Count, t.Stable.Count, t.tails(g))
 }
 
 func measureMean(p Plan, g Gate, t *Trail, f *Finding) {

@@ -1,6 +1,10 @@
 package rollout
 
-import "time"
+import (
+	"time"
+
+	"github.com/siskin-dev/siskin/rollout/stats"
+)
 
 // Verdict is what a gate says.
 type Verdict string
@@ -89,6 +93,8 @@ type Finding struct {
 	Known               bool
 	// Stable and Canary are the measured rate or mean of each variant at this step; NaN while there is none.
 	Stable, Canary float64
+	// StableTotal and CanaryTotal are the requests (Count) and events (Sum) of this step, where requests are counted.
+	StableTotal, CanaryTotal stats.Cluster
 	// Remaining is how much longer the evidence is likely to need at the present traffic if there is no difference;
 	// RemainingKnown is false where nobody can say.
 	Remaining      time.Duration

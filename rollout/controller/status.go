@@ -131,6 +131,9 @@ func gateStatuses(findings []rollout.Finding) []v1alpha1.GateStatus {
 			g.Safety, g.SafetyBound = eValue(f.LogSafety), eValue(f.LogSafetyBound)
 			g.Low, g.High = number(f.Low), number(f.High)
 		}
+		if chance, ok := f.ChanceWorse(); ok {
+			g.ChanceWorse = number(chance)
+		}
 		if f.Known {
 			g.Estimate = number(f.Estimate)
 		}

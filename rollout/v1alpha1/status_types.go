@@ -165,6 +165,10 @@ type GateStatus struct {
 	Stable string `json:"stable,omitempty"`
 	// +optional
 	Canary string `json:"canary,omitempty"`
+	// chanceWorse is the probability that the canary's rate is the higher one, from this step's counts. It is shown, and
+	// nothing is decided by it: looking again and again makes it wrong.
+	// +optional
+	ChanceWorse string `json:"chanceWorse,omitempty"`
 	// limit is the ratio that the canary must be shown to stay below.
 	// +optional
 	Limit string `json:"limit,omitempty"`

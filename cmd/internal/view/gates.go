@@ -52,6 +52,9 @@ func estimate(g v1alpha1.GateStatus) string {
 	if g.Stable != "" || g.Canary != "" {
 		parts = append(parts, fmt.Sprintf("(stable %s, canary %s)", orUnknown(g.Stable), orUnknown(g.Canary)))
 	}
+	if g.ChanceWorse != "" {
+		parts = append(parts, "chance of being worse "+g.ChanceWorse)
+	}
 	return strings.Join(parts, " ")
 }
 
