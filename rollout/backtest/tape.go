@@ -29,16 +29,17 @@ func (t Tape) Block(start, end time.Time, _ int) (rollout.Block, bool) {
 // a run; where there are none each request is drawn. It is not safe for concurrent use.
 type Splitter struct {
 	tape  Tape
+	start time.Time
 	gates []rollout.Gate
 	fault Fault
 	rand  *rand.Rand
 	place [rollout.Buckets]int
 }
 
-// Resample returns a splitter of a record that begins at its first block. Of the fault only Errors, From and MinWeight can be
+// Resample returns a splitter of a record in which a run begins at start. Of the fault only Errors, From and MinWeight can be
 // given to recorded traffic; the run's id orders the buckets.
-func (t Tape) Resample(gates []rollout.Gate, f Fault, runID string, r *rand.Rand) *Splitter {
-	s := &Splitter{tape: t, gates: gates, fault: f, rand: r}
+func (t Tape) Resample(gates []rollout.Gate, f Fault, runID string, start time.Time, r *rand.Rand) *Splitter {
+	s := &Splitter{tape: t, start: start, gates: gates, fault: f, rand: r}
 	for i, b := range rollout.Order(runID) {
 		s.place[b] = i
 	}
@@ -83,7 +84,7 @@ func (s *Splitter) Block(start, end time.Time, weight int) (rollout.Block, bool)
 
 // at returns the fault as it shows in a block.
 func (s *Splitter) at(b rollout.Block, weight int) Fault {
-	return s.fault.at(b.Start.Sub(s.tape[0].Start), weight)
+	return s.fault.at(b.Start.Sub(s.start), weight)
 }
 
 // splitRequests draws which requests meet the canary: first how many, then how many of those with an event, bound by bound. An

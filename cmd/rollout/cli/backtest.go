@@ -163,16 +163,16 @@ func (c *backtestCall) recorded(ctx context.Context, cmd *cobra.Command, p plann
 		}
 		return false
 	})
-	tape, err := c.tape(ctx, planned{p.Rollout, plan}, runs == 0, a)
+	tape, start, err := c.tape(ctx, planned{p.Rollout, plan}, runs == 0, a)
 	if err != nil {
 		return err
 	}
 	a.Plan = summarise(plan)
 	if runs == 0 {
-		a.Replay = replay(plan, tape)
+		a.Replay = replay(plan, tape, start)
 		return nil
 	}
-	return c.resample(ctx, plan, tape, runs, a)
+	return c.resample(ctx, backtest.Options{Plan: plan, Start: start}, tape, runs, a)
 }
 
 // left says why a gate takes no part.
@@ -184,10 +184,10 @@ func left(g rollout.Gate) string {
 }
 
 // resample splits the stable traffic of a record anew, run by run, without a fault and with one.
-func (c *backtestCall) resample(ctx context.Context, plan rollout.Plan, tape backtest.Tape, runs int, a *backtestAnswer) error {
+func (c *backtestCall) resample(ctx context.Context, o backtest.Options, tape backtest.Tape, runs int, a *backtestAnswer) error {
 	a.Seed = &c.seed
 	kinds := []backtest.Named{{Name: "healthy"}}
-	if n, err := parseHarm(c.harm); err == nil && n.Fault.Errors > 0 && shows(plan, n.Fault) {
+	if n, err := parseHarm(c.harm); err == nil && n.Fault.Errors > 0 && shows(o.Plan, n.Fault) {
 		kinds = append(kinds, c.timed(n))
 		if n.Fault.Errors < 1 || n.Fault.Slower+n.Fault.Mean+n.Fault.Energy > 0 {
 			return fmt.Errorf("reading --harm: %q must be errors above 1: to a record only errors can be added", c.harm)
@@ -195,14 +195,15 @@ func (c *backtestCall) resample(ctx context.Context, plan rollout.Plan, tape bac
 	}
 	for _, kind := range kinds {
 		records, err := backtest.Many(ctx, runs, func(i int) backtest.Record {
-			o := backtest.Options{Plan: plan, RunID: fmt.Sprintf("run-%d-%d", c.seed, i), Start: tape[0].Start}
+			o := o
+			o.RunID = fmt.Sprintf("run-%d-%d", c.seed, i)
 			r := rand.New(rand.NewPCG(c.seed, uint64(i))) //nolint:gosec // it must repeat, and i counts runs
-			return backtest.Replay(o, tape.Resample(plan.Gates, kind.Fault, o.RunID, r))
+			return backtest.Replay(o, tape.Resample(o.Plan.Gates, kind.Fault, o.RunID, o.Start, r))
 		})
 		if err != nil {
 			return fmt.Errorf("replaying: %w", err)
 		}
-		a.Reports = append(a.Reports, backtest.Summarise(kind.Name, plan, records))
+		a.Reports = append(a.Reports, backtest.Summarise(kind.Name, o.Plan, records))
 	}
 	return nil
 }

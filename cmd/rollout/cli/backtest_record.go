@@ -42,33 +42,32 @@ func (f *recordFlags) add(cmd *cobra.Command) {
 // period is the time from a record's beginning to its end.
 type period struct{ from, to time.Time }
 
-// tape reads the blocks of a record. The canary is needed only where it is compared with stable.
-func (c *backtestCall) tape(ctx context.Context, p planned, compare bool, a *backtestAnswer) (backtest.Tape, error) {
+// tape reads the blocks of a record, and says when the run begins: after those that a gate may want of the time before. The
+// canary is needed only where it is compared with stable.
+func (c *backtestCall) tape(ctx context.Context, p planned, compare bool, a *backtestAnswer) (backtest.Tape, time.Time, error) {
 	if err := c.versions(p, compare); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	api, held, done, err := c.open()
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer done()
 	if err := c.cut(&held, p.plan.Interval); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	source, err := evidence.New(evidence.Options{API: api, Reporter: c.reporter, Lookback: c.lookback})
 	if err != nil {
-		return nil, err
-	}
-	q := rollout.Question{
-		Service: rollout.Service{Namespace: c.namespace(p), Name: p.Spec.Service.Name}, Gates: p.plan.Gates,
-		Stable: c.stable, Canary: c.canary, Interval: p.plan.Interval,
-	}
-	tape, err := readBlocks(ctx, source, q, held)
-	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	a.Source = fmt.Sprintf("recorded: %s, %s to %s", c.where(), held.from.Format(time.RFC3339), held.to.Format(time.RFC3339))
-	return tape, nil
+	start := held.from
+	held.from = rollout.Begin("", p.plan, start).LastBlock
+	tape, err := readBlocks(ctx, source, rollout.Question{
+		Service: rollout.Service{Namespace: c.namespace(p), Name: p.Spec.Service.Name}, Gates: p.plan.Gates,
+		Stable: c.stable, Canary: c.canary, Interval: p.plan.Interval,
+	}, held)
+	return tape, start, err
 }
 
 func (c *backtestCall) versions(p planned, compare bool) error {

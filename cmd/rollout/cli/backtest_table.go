@@ -44,8 +44,8 @@ type gateFinding struct {
 }
 
 // replay judges a record as it was counted.
-func replay(plan rollout.Plan, tape backtest.Tape) *replaySummary {
-	r := backtest.Replay(backtest.Options{Plan: plan, RunID: "recorded", Start: tape[0].Start}, tape)
+func replay(plan rollout.Plan, tape backtest.Tape, start time.Time) *replaySummary {
+	r := backtest.Replay(backtest.Options{Plan: plan, RunID: "recorded", Start: start}, tape)
 	s := &replaySummary{
 		Ending: r.Ending, Reason: r.Reason, Message: r.Message, Start: r.Start, End: r.End,
 		Weights: []weightSummary{}, Gates: []gateFinding{}, Requests: r.Requests, Exposed: r.Exposed,

@@ -204,11 +204,11 @@ func TestBacktestRecorded(t *testing.T) {
 	file, plan := written(t, coolant)
 	tape := known(plan)
 	dir := database(t, tape)
-	want, err := json.Marshal(replay(plan, tape))
+	want, err := json.Marshal(replay(plan, tape, recordedAt))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := replay(plan, tape); r.Reason != rollout.ErrorsHarm {
+	if r := replay(plan, tape, recordedAt); r.Reason != rollout.ErrorsHarm {
 		t.Fatalf("the blocks come to %s (%s), want %s: the test would not tell much", r.Ending, r.Reason, rollout.ErrorsHarm)
 	}
 	for name, source := range map[string][]string{
