@@ -35,6 +35,14 @@ func (o *outcomes) add(ending Ending, after time.Duration) {
 	}
 }
 
+// times are those of an outcome.
+func (o *outcomes) times(e Ending) sample {
+	if e == Promoted {
+		return o.toPromotion
+	}
+	return o.toRollback
+}
+
 // passage plays a peer's run of the traffic, a check a minute.
 func passage(p peer, traffic Traffic, n int) (Ending, time.Duration) {
 	plan := defaultPlan()
