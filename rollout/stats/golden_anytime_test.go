@@ -285,8 +285,7 @@ func solveHistogram(t *testing.T, input json.RawMessage) any {
 	if len(in.Blocks) == 0 {
 		return 0.0
 	}
-	p := NewShape(len(in.Blocks[0][0]))
-	p.TwoSided = true
+	p := NewHistogram(len(in.Blocks[0][0]))
 	for _, b := range in.Blocks {
 		p.Add(b[0], b[1])
 	}

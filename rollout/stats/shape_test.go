@@ -138,7 +138,8 @@ func meanFactor(past *Shape, canary, stable []float64) float64 {
 		if i == 5 {
 			q := past.Clone()
 			q.Add(c, s)
-			sum += p * math.Exp(q.LogE()-past.LogE())
+			// What is yet to start stands still; the rest has the factor's mean.
+			sum += p * math.Exp(q.Log-past.Log)
 			return
 		}
 		law, h := canary, c
@@ -153,6 +154,84 @@ func meanFactor(past *Shape, canary, stable []float64) float64 {
 	}
 	visit(0, make([]float64, 3), make([]float64, 3), 1)
 	return sum
+}
+
+// TestShapeFindsLateFaults: two hours of health must neither raise an alarm nor hide what comes after them.
+func TestShapeFindsLateFaults(t *testing.T) {
+	const runs, healthy, most, alpha = 150, 480, 200, 0.05
+	stable := lognormalCells(0.08, 0.7, 0)
+	for name, tc := range map[string]struct {
+		canary  []float64
+		seconds float64
+	}{
+		"median +25 %": {lognormalCells(0.1, 0.7, 0), 130},
+		"1 % at 2 s":   {lognormalCells(0.08, 0.7, 0.01), 110},
+	} {
+		r := rand.New(rand.NewPCG(1, 64))
+		early, sum := 0, 0
+		for range runs {
+			p, law := NewShape(len(stable)), stable
+			for i := range healthy + most {
+				if i == healthy {
+					law = tc.canary
+				}
+				p.Add(draw(r, law, 150), draw(r, stable, 1350))
+				if p.LogE() >= math.Log(1/alpha) {
+					early += count(i < healthy)
+					sum += max(0, i+1-healthy)
+					break
+				}
+				sum += most * count(i == healthy+most-1)
+			}
+		}
+		seconds := 15 * float64(sum) / float64(runs-early)
+		t.Logf("%s after two hours: %.0f s on average, %.3f too early", name, seconds, share(early, runs))
+		if share(early, runs) > alpha || seconds > tc.seconds {
+			t.Errorf("%s after two hours: %.0f s on average, want at most %g; %.3f of runs too early, want at most %g",
+				name, seconds, tc.seconds, share(early, runs), alpha)
+		}
+	}
+}
+
+// TestShapeForgets: 20 blocks of much traffic are remembered, and 3000 canary requests of little.
+func TestShapeForgets(t *testing.T) {
+	for _, tc := range []struct{ each, want float64 }{{5, 2000}, {15, 3015}, {150, 3150}, {1000, 20000}} {
+		p := NewShape(2)
+		for range 400 {
+			p.Add([]float64{tc.each, 0}, []float64{tc.each * 9, 0})
+		}
+		if got := total(p.Canary); math.Abs(got-tc.want) > 1 || !closeTo(total(p.Stable), 9*got, 1e-9) {
+			t.Errorf("%g requests a block: %g and %g remembered after 400, want %g", tc.each, got, total(p.Stable), tc.want)
+		}
+	}
+}
+
+func TestShapeSound(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		change func(p *Shape)
+		want   bool
+	}{
+		"Good":     {"a process that counted blocks is sound", func(*Shape) {}, true},
+		"Cells":    {"other cells are another gate's", func(p *Shape) { p.Canary = p.Canary[1:] }, false},
+		"NaN":      {"not a number would stay for ever", func(p *Shape) { p.Stable[0] = math.NaN() }, false},
+		"Negative": {"a negative count cannot be", func(p *Shape) { p.Canary[0] = -1 }, false},
+		"Infinite": {"infinite evidence would stay for ever", func(p *Shape) { p.Log = math.Inf(1) }, false},
+		"NoStart":  {"a process has a start", func(p *Shape) { p.Starts = 0 }, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := NewShape(3)
+			p.Add([]float64{8, 5, 4}, []float64{95, 40, 2})
+			tc.change(p)
+			if got := p.Sound(3); got != tc.want {
+				t.Errorf("%s: sound %t", tc.reason, got)
+			}
+		})
+	}
+	if (*Shape)(nil).Sound(3) {
+		t.Error("nothing is sound")
+	}
 }
 
 func TestPool(t *testing.T) {
@@ -232,7 +311,7 @@ func TestShapeOfWhatCannotBe(t *testing.T) {
 func TestShapeWithoutPast(t *testing.T) {
 	p := NewShape(3)
 	p.Add([]float64{0, 0, 100}, []float64{900, 0, 0})
-	if p.LogE() != 0 {
+	if math.Abs(p.LogE()) > 1e-12 {
 		t.Errorf("the first block: log e %g, want 0", p.LogE())
 	}
 	p.Add([]float64{0, 0, 100}, []float64{900, 0, 0})
