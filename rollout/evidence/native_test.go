@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
 
 	"github.com/siskin-dev/siskin/rollout"
 )
@@ -214,4 +216,47 @@ func TestNativeBlocksDoNotDependOnTheQuestion(t *testing.T) {
 			t.Fatalf("seed %d: at once - and one by one +\n%s", seed, d)
 		}
 	}
+}
+
+// FuzzNative compares what is read from a histogram's buckets with the observations that it was made of: what lies at or
+// below a bound that the histogram knows is exact. Buckets that are none must do no harm.
+func FuzzNative(f *testing.F) {
+	f.Add(uint64(1), int8(3), 250.0, 1.0, 2.0)
+	f.Add(uint64(2), int8(-2), 40.0, 0.0, 0.0)
+	f.Add(uint64(3), int8(0), 1e-3, math.Inf(-1), math.Inf(1))
+	f.Add(uint64(4), int8(8), 7.0, math.NaN(), -1.0)
+	f.Fuzz(func(t *testing.T, seed uint64, schema int8, threshold, lower, upper float64) {
+		growth := math.Exp2(float64(min(max(schema, -4), 8)))
+		r := rand.New(rand.NewPCG(seed, 47))
+		seen, buckets := make([]float64, 200), map[float64]float64{}
+		for i := range seen {
+			seen[i] = math.Exp(4 + 1.5*r.NormFloat64())
+			buckets[math.Ceil(math.Log2(seen[i])*growth)]++
+		}
+		h := &model.SampleHistogram{Count: 200}
+		for _, k := range slices.Sorted(maps.Keys(buckets)) {
+			h.Buckets = append(h.Buckets, &model.HistogramBucket{
+				Lower: model.FloatString(math.Exp2((k - 1) / growth)), Upper: model.FloatString(math.Exp2(k / growth)), Count: model.FloatString(buckets[k]),
+			})
+		}
+		layout := layoutOf(h)
+		for _, bound := range append(fixedBounds(threshold), istioBounds()...) {
+			want := 0.0
+			for _, v := range seen {
+				if v <= bound*(1+near) {
+					want++
+				}
+			}
+			if got := below(h, bound); layout.knows(bound, h) && got != want {
+				t.Errorf("schema %d: %g at or below %g, want %g", schema, got, bound, want)
+			}
+		}
+		h.Buckets = append(h.Buckets, &model.HistogramBucket{Lower: model.FloatString(lower), Upper: model.FloatString(upper), Count: model.FloatString(threshold)})
+		n := (&window{end: math.MaxInt64, scrapes: map[string][]int64{"": {0}}}).native(&stream{native: []model.SampleHistogramPair{{Timestamp: 1, Histogram: h}}})
+		for _, bound := range n.candidates(250) {
+			if _, at := n.increases(&window{end: 2, scrapes: map[string][]int64{"": {0}}}, []float64{bound}); at[0] < 0 || math.IsNaN(at[0]) {
+				t.Errorf("counted %g at or below %g", at[0], bound)
+			}
+		}
+	})
 }

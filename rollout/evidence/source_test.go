@@ -318,3 +318,29 @@ func BenchmarkRound(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkInterval is one round of a rollout with ten gates, which need seven counters: 10 processes, 2 versions, 30
+// latency buckets, 100 buckets of units, a scrape every 5 s.
+func BenchmarkInterval(b *testing.B) {
+	s := newStore(b)
+	for process := range 10 {
+		s.load(proxy(process))
+	}
+	gates := []rollout.Gate{
+		errorsGate, latencyGate, meanGate,
+		{Name: "energy", Type: rollout.EnergyPerRequest},
+		{Name: "units", Type: rollout.SampleRatio},
+		{Name: "data", Type: rollout.Data},
+		{Name: "alerts", Type: rollout.Alerts},
+	}
+	for _, threshold := range []time.Duration{latencyThreshold / 2, latencyThreshold * 2, time.Second} {
+		gates = append(gates, rollout.Gate{Name: threshold.String(), Type: rollout.Latency, Threshold: threshold})
+	}
+	source, q := s.source(), question(4, 5, gates...)
+	for b.Loop() {
+		blocks, err := source.Blocks(b.Context(), q)
+		if err != nil || len(blocks[0].Counts) != len(gates)-1 {
+			b.Fatalf("%d entries for %d gates: %v", len(blocks[0].Counts), len(gates), err)
+		}
+	}
+}
