@@ -300,3 +300,17 @@ func (x *trials) gone(name string) {
 		x.t.Fatal(err)
 	}
 }
+
+// survive is a round in which the process may die; a new one then takes its place.
+func (x *trials) survive() {
+	x.t.Helper()
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crash); !ok {
+				panic(r)
+			}
+			x.reboot()
+		}
+	}()
+	x.round()
+}
