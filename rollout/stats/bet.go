@@ -9,7 +9,7 @@ import (
 // Null. Its null is that every observation has, given those before it, a mean of at most Null.
 //
 //	K = product of 1 + l_t (y_t - m),  y and m: observation and null as fractions of [Lowest, Highest]
-//	l_t = (mu - m)/(s2 + (mu - m)^2), within [0, 0.9/m], with mu and s2 the mean and variance of y before t
+//	l_t = (mu - m)/(s2 + (mu - m)^2), within [0, 0.9/m], with mu and s2 the mean and variance of the last y before t
 //
 // Guarantee: exact whatever the distribution within [Lowest, Highest], and whatever drifts, since no bet knows its own
 // outcome. Source: Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting" (the bet is their
@@ -20,7 +20,8 @@ import (
 // is wide for what is observed takes long.
 type Bet struct {
 	Null, Lowest, Highest float64
-	// N is the number of observations. Sum is the sum of y - m, Squares that of squared deviations of y from the mean up to it.
+	// N is the number of observations remembered, at most 100. Sum is their sum of y - m, Squares that of squared deviations
+	// of y from the mean up to it.
 	N, Sum, Squares float64
 	// Log is the natural logarithm of the capital.
 	Log float64
@@ -32,6 +33,8 @@ const (
 	// Before the first observation the mean is that of betPrior observations on the null, with a sum of squares of
 	// betSquares: small, since means over a block lie close together.
 	betPrior, betSquares = 5, 0.01
+	// betMemory is how many observations, discounted, the bet looks back on: a mean that rises late is soon bet on.
+	betMemory = 100
 	// betFloor is the least null, as a fraction of the range: the test of a lower one is that of this one.
 	betFloor = 1e-6
 )
@@ -54,9 +57,10 @@ func (p *Bet) Add(x float64) {
 	bet := ahead / ((betSquares+p.Squares)/(p.N+betPrior) + ahead*ahead)
 	bet = math.Max(0, math.Min(bet, betCap/m))
 	p.Log += math.Log1p(bet * (y - m))
-	p.N, p.Sum = p.N+1, p.Sum+y-m
+	keep := math.Min(1, betMemory/(p.N+1))
+	p.N, p.Sum = keep*p.N+1, keep*p.Sum+y-m
 	rest := y - m - p.Sum/(p.N+betPrior)
-	p.Squares += rest * rest
+	p.Squares = keep*p.Squares + rest*rest
 }
 
 // LogE returns the natural logarithm of the e-value.
@@ -66,6 +70,11 @@ func (p *Bet) LogE() float64 { return p.Log }
 func (p *Bet) Clone() *Bet {
 	q := *p
 	return &q
+}
+
+// Sound says whether a process that was stored holds only what can be.
+func (p *Bet) Sound() bool {
+	return p != nil && p.N >= 0 && p.Squares >= 0 && isFinite(p.N+p.Squares) && isFinite(p.Sum) && isFinite(p.Log)
 }
 
 // fraction returns where x lies in [lowest, highest], from 0 to 1, and false where that cannot be said.

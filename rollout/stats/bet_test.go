@@ -90,6 +90,34 @@ func TestBetOnBlockDifferences(t *testing.T) {
 	}
 }
 
+// TestBetFindsLateFaults: two hours of health must not hide a mean that rises after them.
+func TestBetFindsLateFaults(t *testing.T) {
+	const runs, healthy, most, alpha = 200, 480, 1000, 0.05
+	r := rand.New(rand.NewPCG(1, 74))
+	early, sum := 0, 0
+	for range runs {
+		p, at := NewBet(0, -1, 1), healthy+most
+		for i := range healthy + most {
+			x := 0.06 * r.NormFloat64()
+			if i >= healthy {
+				x += 0.1
+			}
+			p.Add(x)
+			if p.LogE() >= math.Log(1/alpha) {
+				at = i + 1
+				break
+			}
+		}
+		early += count(at <= healthy)
+		sum += max(0, at-healthy)
+	}
+	mean := float64(sum) / float64(runs-early)
+	t.Logf("found %.0f blocks after two hours of health, %.3f of runs too early", mean, share(early, runs))
+	if mean > 46 || share(early, runs) > alpha {
+		t.Errorf("found %.0f blocks after two hours of health, want at most 46; %.3f of runs too early", mean, share(early, runs))
+	}
+}
+
 // TestMeanSequenceCovers peeks after every observation.
 func TestMeanSequenceCovers(t *testing.T) {
 	const runs, most, alpha = 100, 300, 0.05
@@ -152,6 +180,25 @@ func TestBetOfWhatCannotBe(t *testing.T) {
 				t.Errorf("interval [%g, %g]", low, high)
 			}
 		})
+	}
+}
+
+func TestBetSound(t *testing.T) {
+	nan := math.NaN()
+	for name, tc := range map[string]struct {
+		bet  *Bet
+		want bool
+	}{
+		"a new one":          {NewBet(0, -1, 1), true},
+		"none":               {nil, false},
+		"no number":          {&Bet{Highest: 1, Log: nan}, false},
+		"no sum":             {&Bet{Highest: 1, Sum: math.Inf(-1)}, false},
+		"a negative count":   {&Bet{Highest: 1, N: -6}, false},
+		"a negative squares": {&Bet{Highest: 1, Squares: -1}, false},
+	} {
+		if got := tc.bet.Sound(); got != tc.want {
+			t.Errorf("%s: sound %t, want %t", name, got, tc.want)
+		}
 	}
 }
 
