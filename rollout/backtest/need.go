@@ -194,7 +194,7 @@ func (l Latency) beyond(threshold time.Duration) float64 {
 // Simulated replays the i-th simulated run of a seed. Runs of the same seed and number draw the same, whatever the plan.
 func Simulated(o Options, t Traffic, seed uint64, i int) Record {
 	o.RunID = fmt.Sprintf("run-%d-%d", seed, i)
-	r := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a simulation must repeat, and i counts runs
+	r := rand.New(rand.NewPCG(seed, uint64(i)))
 	return Replay(o, Simulate(t, o.Plan.Gates, o.RunID, o.Start, r))
 }
 

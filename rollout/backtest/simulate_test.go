@@ -42,22 +42,23 @@ func TestLevel(t *testing.T) {
 
 // everything has a gate of every type and something to count for each.
 func everything() (Traffic, []rollout.Gate) {
-	return Traffic{
-			Requests: Constant(100), Errors: Constant(0.01), NewUnits: Constant(4), Unanswered: Constant(0.02),
-			Latency: Latency{Bounds: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5}, Median: 0.08, Sigma: 0.5, Tail: 0.01, TailAt: 2},
-			Mean:    Quantity{Mean: Constant(3), Spread: 0.8},
-			Energy:  Quantity{Mean: Constant(0.5), Spread: 0.2, BetweenBlocks: 0.1},
-		}, []rollout.Gate{
-			{Name: "errors", Type: rollout.ErrorRate},
-			{Name: "latency", Type: rollout.Latency},
-			{Name: "quality", Type: rollout.Mean, BucketLabel: "bucket"},
-			{Name: "pairs", Type: rollout.Mean},
-			{Name: "hits", Type: rollout.Mean, Lowest: 0, Highest: 10},
-			{Name: "energy", Type: rollout.EnergyPerRequest},
-			{Name: "ratio", Type: rollout.SampleRatio},
-			{Name: "data", Type: rollout.Data},
-			{Name: "alerts", Type: rollout.Alerts},
-		}
+	traffic := Traffic{
+		Requests: Constant(100), Errors: Constant(0.01), NewUnits: Constant(4), Unanswered: Constant(0.02),
+		Latency: Latency{Bounds: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5}, Median: 0.08, Sigma: 0.5, Tail: 0.01, TailAt: 2},
+		Mean:    Quantity{Mean: Constant(3), Spread: 0.8},
+		Energy:  Quantity{Mean: Constant(0.5), Spread: 0.2, BetweenBlocks: 0.1},
+	}
+	return traffic, []rollout.Gate{
+		{Name: "errors", Type: rollout.ErrorRate},
+		{Name: "latency", Type: rollout.Latency},
+		{Name: "quality", Type: rollout.Mean, BucketLabel: "bucket"},
+		{Name: "pairs", Type: rollout.Mean},
+		{Name: "hits", Type: rollout.Mean, Lowest: 0, Highest: 10},
+		{Name: "energy", Type: rollout.EnergyPerRequest},
+		{Name: "ratio", Type: rollout.SampleRatio},
+		{Name: "data", Type: rollout.Data},
+		{Name: "alerts", Type: rollout.Alerts},
+	}
 }
 
 // totals adds up the arms of a number of blocks: requests, events and sums by gate.

@@ -73,7 +73,7 @@ func (c *backtestCall) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	p, err := c.planFlags.read(ctx)
+	p, err := c.meant(ctx)
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (c *backtestCall) resample(ctx context.Context, o backtest.Options, tape ba
 		records, err := backtest.Many(ctx, runs, func(i int) backtest.Record {
 			o := o
 			o.RunID = fmt.Sprintf("run-%d-%d", c.seed, i)
-			r := rand.New(rand.NewPCG(c.seed, uint64(i))) //nolint:gosec // it must repeat, and i counts runs
+			r := rand.New(rand.NewPCG(c.seed, uint64(i)))
 			return backtest.Replay(o, tape.Resample(o.Plan.Gates, kind.Fault, o.RunID, o.Start, r))
 		})
 		if err != nil {

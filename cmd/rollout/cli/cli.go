@@ -2,7 +2,7 @@
 // act on them.
 //
 // Actions are requests in the status of a rollout, so the right to operate rollouts can be granted without the right to
-// change them. Reading and acting need a cluster; lint does not.
+// change them. Reading and acting need a cluster; lint, plan and backtest do not.
 package cli
 
 import (

@@ -40,11 +40,11 @@ type planned struct {
 	plan rollout.Plan
 }
 
-// read returns the plan that is meant.
-func (f *planFlags) read(ctx context.Context) (planned, error) {
+// meant returns the plan that is meant.
+func (f *planFlags) meant(ctx context.Context) (planned, error) {
 	ro := f.short()
 	if f.file != "" {
-		data, err := f.app.read(f.file)
+		data, err := f.read(f.file)
 		if err != nil {
 			return planned{}, err
 		}
@@ -68,7 +68,7 @@ func (f *planFlags) short() *v1alpha1.Rollout {
 	ro.Spec.Analysis.Cap.Duration = f.cap
 	ro.Spec.Gates = []v1alpha1.GateSpec{{Name: "errors", Type: v1alpha1.GateErrorRate}}
 	for _, w := range f.weights {
-		s := v1alpha1.StepSpec{Weight: int32(min(max(w, 0), 101))} //nolint:gosec // clamped
+		s := v1alpha1.StepSpec{Weight: int32(min(max(w, 0), 101))}
 		s.Hold.Duration = f.hold
 		ro.Spec.Steps = append(ro.Spec.Steps, s)
 	}

@@ -109,7 +109,7 @@ func (c *planCall) run(ctx context.Context) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	p, err := c.planFlags.read(ctx)
+	p, err := c.meant(ctx)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,10 @@ func openBlock(dir string) (*Reader, error) {
 // openDir reads the log beside a sandbox of hard links, which is gone when the reader is closed. It lies among the data, or
 // where nothing may be written there, with the temporary files, as long as those are on the same file system.
 func openDir(dir string) (*Reader, error) {
-	blocks, _ := filepath.Glob(filepath.Join(dir, "*", "meta.json")) //nolint:errcheck // the pattern is a good one
+	blocks, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	if err != nil {
+		return nil, fmt.Errorf("opening TSDB %q: %w", dir, err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "wal")); err != nil && len(blocks) == 0 {
 		return nil, fmt.Errorf("opening TSDB %q: it has neither blocks nor a write-ahead log", dir)
 	}
