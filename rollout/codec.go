@@ -90,7 +90,7 @@ func (t Trail) shaped(g Gate) bool {
 	if len(t.Harm) == 0 {
 		return len(t.Bounds) == 0 || t.Broken != ""
 	}
-	if t.Shape == nil || len(t.Shape.Canary) != len(t.Harm)+1 || len(t.Shape.Stable) != len(t.Harm)+1 {
+	if !t.Shape.Sound(len(t.Harm) + 1) {
 		return false
 	}
 	return t.First >= 0 && t.First <= t.SLO && t.SLO < len(t.Bounds) && t.First+len(t.Harm) == len(t.Bounds)
@@ -114,7 +114,7 @@ func sameBet(p, q *stats.Bet) bool {
 	if p == nil || q == nil {
 		return p == q
 	}
-	return p.Null == q.Null && p.Lowest == q.Lowest && p.Highest == q.Highest
+	return p.Null == q.Null && p.Lowest == q.Lowest && p.Highest == q.Highest && p.Sound()
 }
 
 func sortedBuckets(m map[int]stats.Cluster) []BucketSum {

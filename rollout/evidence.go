@@ -134,6 +134,9 @@ func (t *Trail) nextStep(g Gate, steps int) {
 	for _, h := range t.Harm {
 		h.Restart()
 	}
+	if t.Shape != nil {
+		t.Shape.Restart()
+	}
 	t.beginStep(g)
 }
 
