@@ -69,10 +69,8 @@ func (h spectrum) bounds(threshold float64) []float64 {
 		}
 	}
 	if len(h.classics) == 0 {
-		for _, n := range h.native {
-			for _, b := range n.candidates(threshold) {
-				have[b] = 0
-			}
+		for _, b := range candidates(h.native, threshold) {
+			have[b] = 0
 		}
 	}
 	var bounds []float64

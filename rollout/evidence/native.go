@@ -137,15 +137,18 @@ func (w *window) native(s *stream) native {
 	return n
 }
 
-// candidates returns the bounds that the histogram may have, whatever it has counted so far.
-func (n native) candidates(threshold float64) []float64 {
+// candidates returns the bounds that native histograms may have, whatever they have counted so far: those of exponential
+// ones where there is any, since a single bucket may look like one of Istio's.
+func candidates(all []native, threshold float64) []float64 {
 	var out []float64
-	for _, l := range n.layouts {
-		if l.custom {
-			return istioBounds()
-		}
-		if l.scale > 0 {
-			out = fixedBounds(threshold)
+	for _, n := range all {
+		for _, l := range n.layouts {
+			if l.scale > 0 {
+				return fixedBounds(threshold)
+			}
+			if l.custom {
+				out = istioBounds()
+			}
 		}
 	}
 	return out

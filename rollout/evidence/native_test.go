@@ -120,6 +120,12 @@ func TestNativeHistograms(t *testing.T) {
 				slow("v2", "250", on(2)) + " 0+4x9\n" + slow("v2", "+Inf", on(2)) + " 0+5x9",
 			want{rollout.Arm{Requests: 15}, rollout.Arm{Requests: 15}, nil},
 		},
+		"LooksCustom": {
+			"a single bucket from 0.5 to 1 ms may be one of Istio's; beside an exponential histogram it is not",
+			nativeSlow("v1", on(1)) + " " + exponential(8, 0) + "+" + exponential(8, 5) + "x9\n" +
+				nativeSlow("v2", on(1)) + " " + exponential(0, 0) + "+" + exponential(0, 1) + "x9",
+			want{rollout.Arm{Requests: 15, Events: []float64{15, 15, 0}}, rollout.Arm{Requests: 3, Events: []float64{0, 0, 0}}, few(3)},
+		},
 		"Coarse": {
 			"one bucket for two octaves has every other bound",
 			nativeSlow("v1", on(1)) + " " + scaled(-1, 4, 0) + "+" + scaled(-1, 4, 5, 1) + "x9\n" +
@@ -253,7 +259,7 @@ func FuzzNative(f *testing.F) {
 		}
 		h.Buckets = append(h.Buckets, &model.HistogramBucket{Lower: model.FloatString(lower), Upper: model.FloatString(upper), Count: model.FloatString(threshold)})
 		n := (&window{end: math.MaxInt64, scrapes: map[string][]int64{"": {0}}}).native(&stream{native: []model.SampleHistogramPair{{Timestamp: 1, Histogram: h}}})
-		for _, bound := range n.candidates(250) {
+		for _, bound := range candidates([]native{n}, 250) {
 			if _, at := n.increases(&window{end: 2, scrapes: map[string][]int64{"": {0}}}, []float64{bound}); at[0] < 0 || math.IsNaN(at[0]) {
 				t.Errorf("counted %g at or below %g", at[0], bound)
 			}
