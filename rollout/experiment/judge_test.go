@@ -336,6 +336,9 @@ func TestMeasures(t *testing.T) {
 	if green, blue := res.Arms[1].ChanceToBeat, res.Arms[2].ChanceToBeat; !(green > 0.99 && blue < 0.01) {
 		t.Errorf("chance to beat: green %g, blue %g, want near 1 and 0", green, blue)
 	}
+	if a := res.Arms[1]; !a.LiftKnown || !(a.LiftLow < -0.1 && -0.1 < a.LiftHigh) || res.Arms[0].LiftKnown {
+		t.Errorf("lift %g between %g and %g (%t), want it around -0.1", a.Lift, a.LiftLow, a.LiftHigh, a.LiftKnown)
+	}
 	p := w.plan
 	p.Objective.HigherIsBetter = true
 	turned := begin(t, p, 2, 0.1)

@@ -46,6 +46,7 @@ func (p Plan) compare(r Run, n, i int, a *ArmResult, now time.Time) {
 			a.Ratio, a.Low, a.High = 1/f.Estimate, 1/f.High, 1/f.Low
 		}
 		a.ChanceToBeat = p.chance(t)
+		a.showLift(p, t)
 	}
 	a.Contaminated = r.contaminated(n)
 	a.Remaining, a.RemainingKnown = p.outlook(r, f, now)
@@ -147,6 +148,20 @@ func (p Plan) chance(t rollout.Trail) float64 {
 		return worse
 	}
 	return 1 - worse
+}
+
+// showLift fills in what an analysis with one look would say.
+func (a *ArmResult) showLift(p Plan, t rollout.Trail) {
+	if !bucketed(p.Objective) {
+		return
+	}
+	control, arm := stats.RatioArmOf(sample(t.StableBuckets, t.Before)), stats.RatioArmOf(sample(t.CanaryBuckets, t.Before))
+	effect, ok := stats.RatioLift(control, arm)
+	if !ok {
+		return
+	}
+	a.Lift, a.LiftKnown = effect.Estimate, true
+	a.LiftLow, a.LiftHigh = effect.Interval(0.05)
 }
 
 // normal is the standard normal distribution function.

@@ -71,6 +71,11 @@ type ArmResult struct {
 	// ChanceToBeat is the chance that the arm is better than the control, with a flat prior on the ln of the ratio. It is shown
 	// and decides nothing: it does not hold under repeated looks. NaN while there is none.
 	ChanceToBeat float64
+	// Lift is what an analysis with one look would say, to show beside the sequence: the relative difference from the control,
+	// adjusted by the buckets' past, with a 95 % interval by Welch's test over buckets. It does not hold under repeated
+	// looks. LiftKnown is false where there are no buckets, or none that vary.
+	Lift, LiftLow, LiftHigh float64
+	LiftKnown               bool
 	// Objective and Guardrails are the findings against the control, as rollout.Judge gives them: with ratios turned so that
 	// above 1 is worse. Empty for the control.
 	Objective  rollout.Finding

@@ -46,6 +46,41 @@ type RatioArm struct {
 	Cov  [4][4]float64
 }
 
+// RatioArmOf returns an arm whose units are clusters: their sums and counts now, and before. The past takes part only where
+// every cluster has one.
+func RatioArmOf(s Sample) RatioArm {
+	var rows [][4]float64
+	past := len(s.Before) == len(s.Now)
+	for i, c := range s.Now {
+		if c.Count <= 0 {
+			continue
+		}
+		row := [4]float64{c.Sum, c.Count}
+		if past = past && s.Before[i].Count > 0; past {
+			row[2], row[3] = s.Before[i].Sum, s.Before[i].Count
+		}
+		rows = append(rows, row)
+	}
+	a := RatioArm{N: float64(len(rows))}
+	for _, row := range rows {
+		for k, v := range row {
+			if k < 2 || past {
+				a.Mean[k] += v / a.N
+			}
+		}
+	}
+	for _, row := range rows {
+		for k := range row {
+			for l := range row {
+				if past || (k < 2 && l < 2) {
+					a.Cov[k][l] += (row[k] - a.Mean[k]) * (row[l] - a.Mean[l]) / (a.N - 1)
+				}
+			}
+		}
+	}
+	return a
+}
+
 // ratio returns the ratio with index i (0: M/D, 2: M0/D0) and its gradient by numerator and denominator.
 func (a RatioArm) ratio(i int) (r float64, gradient [2]float64) {
 	m, d := a.Mean[i], a.Mean[i+1]

@@ -104,3 +104,19 @@ func TestRatioLiftWithoutPast(t *testing.T) {
 		t.Error("an empty arm has a lift")
 	}
 }
+
+// TestRatioArmOf: clusters are the units; one without a past takes the whole past away, one without a count is none.
+func TestRatioArmOf(t *testing.T) {
+	s := Sample{
+		Now:    []Cluster{{Sum: 2, Count: 1}, {Sum: 6, Count: 2}, {}, {Sum: 1, Count: 3}},
+		Before: []Cluster{{Sum: 1, Count: 1}, {Sum: 3, Count: 2}, {}, {Sum: 2, Count: 3}},
+	}
+	a := RatioArmOf(s)
+	if a.N != 3 || a.Mean != [4]float64{3, 2, 2, 2} || !closeTo(a.Cov[0][0], 7, 1e-12) || !closeTo(a.Cov[0][2], 2, 1e-12) || !closeTo(a.Cov[3][3], 1, 1e-12) {
+		t.Errorf("got %+v", a)
+	}
+	s.Before[3] = Cluster{}
+	if b := RatioArmOf(s); b.Mean != [4]float64{3, 2} || b.Cov[2] != [4]float64{} || b.Cov[0][0] != a.Cov[0][0] {
+		t.Errorf("without a past: got %+v", b)
+	}
+}
