@@ -34,9 +34,10 @@ type Requirement struct {
 	// Done are the simulated runs that came to it before HorizonSeconds.
 	Done           Share   `json:"done"`
 	HorizonSeconds float64 `json:"horizonSeconds"`
-	// MeanSeconds is the mean time; where some runs were not done it is at least that. P50Seconds and P95Seconds are the times
-	// that half and 95 % of the runs need at most; nil when fewer were done.
+	// MeanSeconds is the mean time of the runs that did not end otherwise; where some were not done by the horizon it is at least
+	// that. P50Seconds and P95Seconds are the times that half and 95 % of them need at most; nil when fewer were done.
 	MeanSeconds float64  `json:"meanSeconds"`
+	AtLeast     bool     `json:"meanIsAtLeast"`
 	P50Seconds  *float64 `json:"p50Seconds"`
 	P95Seconds  *float64 `json:"p95Seconds"`
 }
@@ -129,20 +130,26 @@ func (q Question) measure(ctx context.Context, what string, plan rollout.Plan, t
 	if err != nil {
 		return r, err
 	}
-	times, done := make([]float64, 0, len(records)), 0
+	var times []float64
 	for _, x := range records {
-		if x.Ending == wanted {
-			done++
+		switch x.Ending {
+		case wanted:
+			r.Done.Count++
 			times = append(times, x.End.Sub(x.Start).Seconds())
-		} else {
+		case Unfinished:
 			times = append(times, math.Inf(1))
+		case Promoted, RolledBack, Paused: // no longer on the way: a false alarm, most of all
 		}
+	}
+	if len(times) == 0 {
+		times = append(times, math.Inf(1))
 	}
 	r.P50Seconds, r.P95Seconds = reached(times, 0.5), reached(times, 0.95)
 	for i := range times {
+		r.AtLeast = r.AtLeast || math.IsInf(times[i], 1)
 		times[i] = min(times[i], horizon.Seconds())
 	}
-	r.Done, r.MeanSeconds = shareOf(done, len(records)), mean(times)
+	r.Done, r.MeanSeconds = shareOf(r.Done.Count, len(records)), mean(times)
 	return r, nil
 }
 

@@ -197,7 +197,7 @@ func requests(r backtest.Requirement) string {
 }
 
 func meanTime(r backtest.Requirement) string {
-	if r.Done.Count < r.Done.Of {
+	if r.AtLeast {
 		return "over " + clock(r.MeanSeconds)
 	}
 	return clock(r.MeanSeconds)

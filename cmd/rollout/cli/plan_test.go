@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -105,7 +107,7 @@ func requirement(what string, half, most time.Duration) backtest.Requirement {
 		Done: backtest.Share{Count: 20, Of: 20}, P50Seconds: &p50, P95Seconds: &p95,
 	}
 	if p95 > 2400 {
-		r.P95Seconds, r.Done.Count = nil, 15
+		r.P95Seconds, r.Done.Count, r.AtLeast = nil, 15, true
 	}
 	return r
 }
@@ -119,7 +121,7 @@ func needs() []backtest.Need {
 			},
 		},
 		{Step: 2, Weight: 50, HoldSeconds: 300, CapSeconds: 1200, Pass: requirement("pass when healthy", time.Minute, 2*time.Minute)},
-		{Step: 3, Weight: 100, CapSeconds: 1200, Pass: backtest.Requirement{What: "pass when healthy", HorizonSeconds: 2400, MeanSeconds: 2400, Done: backtest.Share{Of: 20}}},
+		{Step: 3, Weight: 100, CapSeconds: 1200, Pass: backtest.Requirement{What: "pass when healthy", HorizonSeconds: 2400, MeanSeconds: 2400, AtLeast: true, Done: backtest.Share{Of: 20}}},
 	}
 }
 
@@ -247,7 +249,7 @@ func TestJSONIsStable(t *testing.T) {
 		"plan.gates[].name", "plan.gates[].type", "plan.gates[].margin",
 	}
 	need := func(path string) []string {
-		return append(share(path+".done"), path+".horizonSeconds", path+".limitRequests", path+".limitSeconds", path+".meanSeconds",
+		return append(share(path+".done"), path+".horizonSeconds", path+".limitRequests", path+".limitSeconds", path+".meanSeconds", path+".meanIsAtLeast",
 			path+".p50Seconds", path+".p95Seconds", path+".what")
 	}
 	for name, c := range map[string]struct {
@@ -324,4 +326,46 @@ func TestSeeds(t *testing.T) {
 	if answer("1") == answer("2") {
 		t.Error("two seeds give one answer")
 	}
+}
+
+// TestREADME: the command that README.md shows answers as README.md says, save for the simulated times and what follows from
+// them, which change with the judge.
+func TestREADME(t *testing.T) {
+	text, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, found := strings.Cut(string(text), "$ rollout plan ")
+	shown, _, closed := strings.Cut(shown, "```")
+	if !found || !closed {
+		t.Fatal("README.md shows no answer of rollout plan")
+	}
+	command, shown, _ := strings.Cut(shown, "\n")
+	got, err := call(t, append([]string{"plan"}, strings.Fields(command)...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(lasting(shown), lasting(got)); diff != "" {
+		t.Errorf("rollout plan %s (-README +got):\n%s", command, diff)
+	}
+}
+
+// lasting are the lines of plan's table without the two columns of simulated times.
+func lasting(text string) []string {
+	var out []string
+	columns := regexp.MustCompile(`^(.*\S)\s{3,}(over )?\S+\s{3,}(over )?\S+$`)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			if len(out) > 1 {
+				break // the table ends
+			}
+			continue
+		}
+		if m := columns.FindStringSubmatch(line); m != nil && !strings.HasPrefix(line, "STEP") {
+			line = m[1]
+		}
+		out = append(out, strings.Join(strings.Fields(line), " "))
+	}
+	return out
 }
