@@ -72,6 +72,9 @@ func (t Trail) shaped(g Gate) bool {
 	if !sameBet(t.BetHarm, fresh.BetHarm) || !sameBet(t.BetSafety, fresh.BetSafety) {
 		return false
 	}
+	if (t.Answers == nil) != (fresh.Answers == nil) || (t.Answers != nil && !t.Answers.sound()) {
+		return false
+	}
 	if t.Shares != nil && len(t.Shares.Counts) != len(t.Shares.Weights) {
 		return false
 	}

@@ -51,8 +51,9 @@ type Trail struct {
 	BetHarm, BetSafety *stats.Bet
 	// Ended are the log e-values that the harm side of means had reached when earlier steps ended.
 	Ended []float64
-	// Shares is the test of how the units are shared out.
-	Shares *stats.Shares
+	// Shares is the test of how the units are shared out, Answers that of what was answered.
+	Shares  *stats.Shares
+	Answers *Answers
 }
 
 // fit returns the evidence with one trail for each judged gate of the plan, in its order: known gates keep theirs, new
@@ -96,6 +97,9 @@ func newTrail(g Gate) Trail {
 	if g.Type == SampleRatio {
 		t.Shares = &stats.Shares{}
 	}
+	if g.Type == Data {
+		t.Answers = newAnswers()
+	}
 	t.beginStep(g)
 	return t
 }
@@ -106,7 +110,7 @@ func (t *Trail) beginStep(g Gate) {
 	if g.bucketed() {
 		t.StableBuckets, t.CanaryBuckets = map[int]stats.Cluster{}, map[int]stats.Cluster{}
 	}
-	if g.paired() || g.Type == Data {
+	if g.paired() {
 		t.Pairs = &stats.Pairs{}
 	}
 	if g.bounded() {
@@ -157,6 +161,9 @@ func (t Trail) clone() Trail {
 		c.Weights, c.Counts = slices.Clone(c.Weights), slices.Clone(c.Counts)
 		t.Shares = &c
 	}
+	if t.Answers != nil && t.Answers.sound() {
+		t.Answers = t.Answers.clone()
+	}
 	if t.Safety != nil {
 		c := *t.Safety
 		c.LogLR = slices.Clone(c.LogLR)
@@ -204,7 +211,7 @@ func (t *Trail) count(g Gate, c Counts, end time.Time, weight int) {
 		t.countPair(c)
 		t.bet(g, c)
 	case g.Type == Data:
-		t.countAnswers(g, c)
+		t.countAnswers(c)
 	case g.Type == SampleRatio:
 		t.countUnits(c, weight)
 	case g.Type == Latency:
@@ -226,6 +233,9 @@ func (t *Trail) remember(g Gate, c Counts) {
 func (a Arm) counted(g Gate) bool {
 	if g.bucketed() {
 		return slices.ContainsFunc(a.Buckets, BucketSum.counted)
+	}
+	if g.Type == SampleRatio {
+		return a.Requests >= 0 // no unit is new once all have been assigned
 	}
 	return a.Requests > 0 && !math.IsInf(a.Requests, 1) && (!g.byRequest() || len(a.Events) > 0)
 }

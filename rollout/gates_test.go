@@ -60,6 +60,26 @@ func TestJudgeEveryGate(t *testing.T) {
 			c.Canary.Sum *= 0.9
 			b.Counts["answers"] = c
 		}, map[string]want{"answers": {"Invalid", RequestsUnanswered}}},
+		"Standing": {"all units have been assigned, and none is new", s, 60, func(i int, b Block) {
+			if i > 30 {
+				b.Counts["units"] = Counts{}
+			}
+		}, map[string]want{"units": {"Pass", DataComplete}}},
+		"OnTheirWay": {"requests that are answered a block later are not lost", s, 60, func(i int, b Block) {
+			c := b.Counts["answers"]
+			if late := 0.3 * c.Canary.Requests; i%2 == 0 {
+				c.Canary.Sum -= late
+			} else {
+				c.Canary.Sum += late
+			}
+			b.Counts["answers"] = c
+		}, map[string]want{"answers": {"Pass", DataComplete}}},
+		"HangingEarly": {"a canary that answers 90 % is not promoted by a short step", s, 6, func(_ int, b Block) {
+			c := b.Counts["answers"]
+			c.Canary.Sum *= 0.9
+			b.Counts["answers"] = c
+		}, map[string]want{"answers": {"Invalid", RequestsUnanswered}}},
+		"AnswersEarly": {"an answer may take four blocks", s, 3, nil, map[string]want{"answers": {"Wait", CollectingEvidence}}},
 		"NoUnits": {"nothing counted is no data", s, 60, func(_ int, b Block) { delete(b.Counts, "units") }, map[string]want{
 			"units": {"NoData", NoBlocks},
 		}},

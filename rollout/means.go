@@ -59,7 +59,7 @@ func (t *Trail) bet(g Gate, c Counts) {
 // compare returns the comparison of this step's means, oriented so that a ratio above 1 is harm. ok is false while there is
 // none, or too little for a test that holds for large samples only.
 func (t *Trail) compare(g Gate) (r stats.Ratio, ok bool) {
-	if g.paired() || g.Type == Data {
+	if g.paired() {
 		r, ok = t.Pairs.Compare()
 		ok = ok && t.Pairs.N >= minPairs
 	} else {

@@ -30,6 +30,8 @@ func (t *Trail) remaining(p Plan, g Gate, f Finding) (left time.Duration, ok boo
 	}
 	blocks := math.Inf(1)
 	switch {
+	case g.Type == Data:
+		blocks = float64(answerWithin - t.Blocks)
 	case g.byRequest():
 		blocks = (f.LogSafetyBound - f.LogSafety) / t.eventsGrowth(g)
 	case g.bounded():

@@ -31,7 +31,7 @@ func many(all, few int) int {
 func TestBenchJudge(t *testing.T) {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# The judge, measured\n\nSimulated with seed %d: Poisson arrivals, blocks of 15 s, a look after every block. "+
-		"Brackets and ± are intervals at 95 %%. Printed by `make bench-judge`; but for the CPU time it is the same at every run.\n", benchSeed)
+		"Brackets and ± are intervals at 95 %%. The rules of other controllers are restated from their documentation in `bench_peers_test.go`. Printed by `make bench-judge`; but for the CPU time it is the same at every run.\n", benchSeed)
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T) *section

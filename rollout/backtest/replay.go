@@ -28,7 +28,7 @@ type Options struct {
 	Plan rollout.Plan
 	// RunID orders the buckets. It must be the simulator's.
 	RunID string
-	// Start is when the run begins: the first step comes at once, since the canary is ready.
+	// Start is when the run begins. The first step comes a millisecond later, since the canary is ready.
 	Start time.Time
 	// Lag is how long after its end a block is complete; 5 s by default, as the controller's.
 	Lag time.Duration
@@ -88,6 +88,9 @@ func (r Record) Exposure() float64 {
 // Delay is the time from the onset to the end.
 func (r Record) Delay() time.Duration { return r.End.Sub(r.Onset) }
 
+// stored is how long after a run begins its first step comes: the controller stores the run first.
+const stored = time.Millisecond
+
 // Replay drives one run over the blocks of a source, by the passes that the controller would make: as soon as a block is
 // complete it counts, judges, decides and goes on. The canary is always ready, nobody asks for anything and no alert fires.
 func Replay(o Options, source Source) Record {
@@ -98,7 +101,7 @@ func Replay(o Options, source Source) Record {
 	p.truth, _ = source.(Truth)
 	p.record = Record{Ending: Unfinished, Start: o.Start}
 	p.need = math.Log(1 / o.Plan.FalseAlarm)
-	for now := o.Start; ; now = p.after(now) {
+	for now := o.Start.Add(stored); ; now = p.after(now) {
 		if !p.pass(now) {
 			return p.close(now)
 		}

@@ -51,7 +51,7 @@ var celCases = map[string]struct {
 	"NoThreshold":      {path: "spec.gates", bad: "[{name: a, type: Latency}]", want: "threshold is required when type is 'Latency'"},
 	"ThresholdOfOther": {path: "spec.gates", bad: "[{name: a, type: ErrorRate, threshold: 1s}]", want: "threshold may only be specified when type is 'Latency'"},
 	"ThresholdZero":    {path: "spec.gates", bad: "[{name: a, type: Latency, threshold: 0s}]", want: "threshold must be above 0s and at most 1h"},
-	"NoQuery":          {path: "spec.gates", bad: "[{name: a, type: Mean}]", want: "query is required when type is 'Mean', 'SampleRatio' or 'Data'"},
+	"NoQuery":          {path: "spec.gates", bad: "[{name: a, type: Mean}]", want: "query is required when type is 'Mean'"},
 	"QueryOfOther":     {path: "spec.gates", bad: "[{name: a, type: ErrorRate, query: {sum: a, count: b}}]", want: "query may only be specified when type is 'Mean', 'EnergyPerRequest', 'SampleRatio' or 'Data'"},
 	"SumOfUnits":       {path: "spec.gates", bad: "[{name: a, type: SampleRatio, query: {sum: a, count: b}}]", want: "query.sum is required, except that type 'SampleRatio' has only query.count"},
 	"NoSum":            {path: "spec.gates", bad: "[{name: a, type: Mean, query: {count: b}}]", want: "query.sum is required, except that type 'SampleRatio' has only query.count"},

@@ -1,9 +1,6 @@
 package stats
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Bet is the exact e-process for the mean of bounded observations, as the capital of a gambler who bets that the mean is above
 // Null. Its null is that every observation has, given those before it, a mean of at most Null.
@@ -83,75 +80,4 @@ func fraction(x, lowest, highest float64) (float64, bool) {
 		return 0, false
 	}
 	return math.Min(1, math.Max(0, (x-lowest)/(highest-lowest))), true
-}
-
-// meanGrid is the number of equal parts of the range between which MeanSequence tells means apart.
-const meanGrid = 200
-
-// MeanSequence is the confidence sequence for the mean of bounded observations: the means m that neither of two gamblers
-// refutes, the one betting on more and the other on less, with half the capital each.
-//
-//	K+ = product of 1 + min(l_t, 0.5/m) (y_t - m),  K- = product of 1 - min(l_t, 0.5/(1-m)) (y_t - m)
-//	l_t = sqrt( 2 ln(2/alpha) / (s2 t ln(1+t)) ),  s2: variance of y before t, with one observation of variance 1/4
-//
-// Guarantee: with probability 1-alpha it holds the mean at every look, for observations within [Lowest, Highest] that have
-// one mean given the past. Source: Waudby-Smith and Ramdas 2024, the hedged capital process with predictable plug-in bets.
-// Its state is two numbers for each of meanGrid-1 means; the ends are rounded outward to the grid.
-type MeanSequence struct {
-	Lowest, Highest, Alpha float64
-	// N, Sum and Squares are the number, the sum and the squared deviations of the observations as fractions of the range.
-	N, Sum, Squares float64
-	// Above and Below hold ln K+ and ln K- of the means at 1/200, 2/200, ... of the range.
-	Above, Below []float64
-}
-
-// NewMeanSequence returns the confidence sequence at level 1-alpha.
-func NewMeanSequence(lowest, highest, alpha float64) *MeanSequence {
-	return &MeanSequence{
-		Lowest: lowest, Highest: highest, Alpha: alpha,
-		Above: make([]float64, meanGrid-1), Below: make([]float64, meanGrid-1),
-	}
-}
-
-// Add counts one observation. What is not a number changes nothing.
-func (p *MeanSequence) Add(x float64) {
-	y, ok := fraction(x, p.Lowest, p.Highest)
-	if !ok {
-		return
-	}
-	t := p.N + 1
-	bet := math.Sqrt(2 * math.Log(2/p.Alpha) / ((0.25 + p.Squares) * math.Log1p(t)))
-	for j := range p.Above {
-		m := float64(j+1) / meanGrid
-		p.Above[j] += math.Log1p(math.Min(bet, 0.5/m) * (y - m))
-		p.Below[j] += math.Log1p(math.Min(bet, 0.5/(1-m)) * (m - y))
-	}
-	p.N, p.Sum = t, p.Sum+y
-	rest := y - (0.5+p.Sum)/(p.N+1)
-	p.Squares += rest * rest
-}
-
-// Interval returns the confidence sequence, in the unit of the observations. K+ falls and K- rises with the mean, so what is
-// refuted lies on either side of one interval. Where no mean fits, as when it drifts far, low is above high.
-func (p *MeanSequence) Interval() (low, high float64) {
-	bound := math.Log(2 / p.Alpha)
-	low, high = 0, 1
-	for j, e := range p.Above {
-		if e >= bound {
-			low = float64(j+1) / meanGrid
-		}
-	}
-	for j, e := range slices.Backward(p.Below) {
-		if e >= bound {
-			high = float64(j+1) / meanGrid
-		}
-	}
-	return p.Lowest + low*(p.Highest-p.Lowest), p.Lowest + high*(p.Highest-p.Lowest)
-}
-
-// Clone returns a copy that shares nothing.
-func (p *MeanSequence) Clone() *MeanSequence {
-	q := *p
-	q.Above, q.Below = slices.Clone(p.Above), slices.Clone(p.Below)
-	return &q
 }

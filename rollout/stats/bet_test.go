@@ -118,34 +118,6 @@ func TestBetFindsLateFaults(t *testing.T) {
 	}
 }
 
-// TestMeanSequenceCovers peeks after every observation.
-func TestMeanSequenceCovers(t *testing.T) {
-	const runs, most, alpha = 100, 300, 0.05
-	for name, law := range laws {
-		t.Run(name, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(1, 73))
-			missed, width := 0, 0.0
-			for range runs {
-				p, miss := NewMeanSequence(0, 10, alpha), false
-				var low, high float64
-				for range most {
-					p.Add(10 * law.draw(r))
-					low, high = p.Interval()
-					miss = miss || !(low <= 10*law.mean && 10*law.mean <= high)
-				}
-				missed, width = missed+count(miss), width+(high-low)/10
-			}
-			t.Logf("missed in %.3f of runs, width %.3f after %d", share(missed, runs), width/runs, most)
-			if share(missed, runs) > alpha {
-				t.Errorf("missed in %.3f of runs, want at most %g", share(missed, runs), alpha)
-			}
-			if width/runs > 0.3 {
-				t.Errorf("after %d observations the width is %.3f of the range", most, width/runs)
-			}
-		})
-	}
-}
-
 func TestBetOfWhatCannotBe(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	tests := map[string]struct {
@@ -168,16 +140,12 @@ func TestBetOfWhatCannotBe(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			p, s := NewBet(tc.null, tc.lowest, tc.highest), NewMeanSequence(tc.lowest, tc.highest, 0.05)
+			p := NewBet(tc.null, tc.lowest, tc.highest)
 			for _, x := range tc.xs {
 				p.Add(x)
-				s.Add(x)
 			}
 			if !tc.want(p.LogE()) {
 				t.Errorf("%s: log e %g", tc.reason, p.LogE())
-			}
-			if low, high := s.Interval(); tc.lowest < tc.highest && math.IsNaN(low+high) && !math.IsInf(tc.highest, 1) {
-				t.Errorf("interval [%g, %g]", low, high)
 			}
 		})
 	}
@@ -206,14 +174,6 @@ func isZero(x float64) bool { return x == 0 }
 
 func BenchmarkBetAdd(b *testing.B) {
 	p := NewBet(0.01, -1, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		p.Add(0.02)
-	}
-}
-
-func BenchmarkMeanSequenceAdd(b *testing.B) {
-	p := NewMeanSequence(-1, 1, 0.05)
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Add(0.02)

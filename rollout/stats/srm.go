@@ -76,14 +76,16 @@ func chiSquareTail(x float64, df int) float64 {
 	return math.Min(1, q)
 }
 
-// sharesConcentration says how sure the alternative is that the shares are near the intended ones: its shares have
-// standard deviations of about sqrt(p(1-p)/10000), half a percentage point for a half. (GrowthBook uses the same.)
-const sharesConcentration = 10_000
+// sharesConcentrations say how sure the alternatives are that the shares are near the intended ones: their shares have
+// standard deviations of about sqrt(p(1-p)/concentration), five percentage points and half of one for a half. The first finds
+// what is badly wrong among few units, the second, which others use alone, what is a little wrong among many.
+var sharesConcentrations = [...]float64{100, 10_000}
 
 // Shares is the sequential test for a sample ratio mismatch: that new units fall on variants as the weights say. Its
 // state is as small as the list of variants, whatever the number of units, and is written as JSON.
 //
-// The alternative draws the true shares from Dirichlet(a), a = 10000 p0, so that after counts S_j with sum N
+// It is the average of two Bayes factors, each with an alternative that draws the true shares from Dirichlet(a), a = kappa p0,
+// with kappa 100 and 10000, so that after counts S_j with sum N
 //
 //	ln BF = lnG(sum a) - lnG(sum a + N) + sum_j (lnG(a_j+S_j) - lnG(a_j) - S_j ln p0_j)
 //
@@ -96,10 +98,10 @@ type Shares struct {
 	// Weights are the intended shares p0 of the present regime, with sum one, and Counts its units by variant.
 	Weights []float64 `json:"weights,omitempty"`
 	Counts  []float64 `json:"counts,omitempty"`
-	// Ended is the ln of the product of the Bayes factors of the ended regimes, Highest the highest value of LogBF that
-	// a look has seen.
-	Ended   float64 `json:"ended,omitempty"`
-	Highest float64 `json:"highest,omitempty"`
+	// Ended is, for each alternative, the ln of the product of the Bayes factors of the ended regimes, Highest the highest
+	// value of LogBF that a look has seen.
+	Ended   [2]float64 `json:"ended,omitzero"`
+	Highest float64    `json:"highest,omitempty"`
 }
 
 // Add counts newly assigned units by variant, assigned under weights in any proportion. Other weights than the last ones
@@ -129,13 +131,23 @@ func (s *Shares) Add(counts, weights []float64) {
 // NextRegime ends the present regime of weights: its evidence stays, its counts go. Add does so by itself where weights
 // change; a change that leaves the weights as they are, such as a new salt, must be told.
 func (s *Shares) NextRegime() {
-	s.Ended = s.LogBF()
+	s.Ended = s.products()
 	s.Weights, s.Counts = nil, nil
 }
 
 // LogBF returns the natural logarithm of the Bayes factor, which is an e-value, of a mismatch against none.
 func (s *Shares) LogBF() float64 {
-	return s.Ended + logDirichletBF(s.Counts, s.Weights, sharesConcentration)
+	logs := s.products()
+	return LogMean(logs[:]...)
+}
+
+// products returns, for each alternative, the ln of the product of the Bayes factors of all regimes.
+func (s *Shares) products() [2]float64 {
+	logs := s.Ended
+	for i, kappa := range sharesConcentrations {
+		logs[i] += logDirichletBF(s.Counts, s.Weights, kappa)
+	}
+	return logs
 }
 
 // P returns the anytime p-value: the lowest value of 1/BF so far, and at most 1. Alarm at 0.001 to 0.01.

@@ -47,7 +47,10 @@ func TestSharesIsTheSequentialBayesFactor(t *testing.T) {
 		s.Add([]float64{3, 61}, []float64{5, 95})
 	}
 	g := func(x float64) float64 { v, _ := math.Lgamma(x); return v }
-	want := g(1e4) - g(1e4+3200) + g(500+150) - g(500) + g(9500+3050) - g(9500) - 150*math.Log(0.05) - 3050*math.Log(0.95)
+	factor := func(k float64) float64 {
+		return g(k) - g(k+3200) + g(0.05*k+150) - g(0.05*k) + g(0.95*k+3050) - g(0.95*k) - 150*math.Log(0.05) - 3050*math.Log(0.95)
+	}
+	want := LogMean(factor(100), factor(1e4))
 	if math.Abs(s.LogBF()-want) > 1e-8 {
 		t.Errorf("the Bayes factor is %.12g, want %.12g", s.LogBF(), want)
 	}
@@ -63,6 +66,7 @@ func TestShares(t *testing.T) {
 		"AsIntended":  {"shares as intended never alarm", []block{{[]float64{1e6, 99e6}, []float64{1, 99}}}, false},
 		"Tenth":       {"a canary that gets 11 % of a tenth is found", []block{{[]float64{1.1e4, 8.9e4}, []float64{10, 90}}}, true},
 		"Nothing":     {"no units say nothing", []block{{[]float64{0, 0}, []float64{10, 90}}}, false},
+		"FewUnits":    {"339 of 564 units on half of the buckets are found", []block{{[]float64{339, 225}, []float64{1, 1}}}, true},
 		"NoSplit":     {"all units on one variant are no split", []block{{[]float64{0, 500}, []float64{0, 1}}}, false},
 		"Averaged":    {"steps that are right alone would be wrong against their average", []block{{[]float64{1e4, 99e4}, []float64{1, 99}}, {[]float64{5e4, 5e4}, []float64{50, 50}}}, false},
 		"WrongStep":   {"one wrong step among right ones is found", []block{{[]float64{1e4, 99e4}, []float64{1, 99}}, {[]float64{4.8e4, 5.2e4}, []float64{50, 50}}}, true},

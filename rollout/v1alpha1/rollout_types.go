@@ -220,7 +220,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="self.type != 'Latency' || has(self.threshold)",message="threshold is required when type is 'Latency'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Latency' || !has(self.threshold)",message="threshold may only be specified when type is 'Latency'"
-// +kubebuilder:validation:XValidation:rule="!(self.type in ['Mean','SampleRatio','Data']) || has(self.query)",message="query is required when type is 'Mean', 'SampleRatio' or 'Data'"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Mean' || has(self.query)",message="query is required when type is 'Mean'"
 // +kubebuilder:validation:XValidation:rule="self.type in ['Mean','EnergyPerRequest','SampleRatio','Data'] || !has(self.query)",message="query may only be specified when type is 'Mean', 'EnergyPerRequest', 'SampleRatio' or 'Data'"
 // +kubebuilder:validation:XValidation:rule="!has(self.query) || (self.type == 'SampleRatio') != has(self.query.sum)",message="query.sum is required, except that type 'SampleRatio' has only query.count"
 // +kubebuilder:validation:XValidation:rule="!has(self.query) || !has(self.query.range) || (self.type == 'Mean' && has(self.query.compare) && self.query.compare == 'Blocks')",message="query.range may only be specified when type is 'Mean' and query.compare is 'Blocks'"
@@ -254,8 +254,8 @@ type GateSpec struct {
 	// +optional
 	Threshold *metav1.Duration `json:"threshold,omitempty"`
 	// query names the counters: for Mean the quantity and the observations; for EnergyPerRequest the joules and the
-	// requests, by default those that the energy exporter and the mesh count; for Data the requests answered and sent; for
-	// SampleRatio, as count, the units that were newly assigned.
+	// requests; for Data the requests answered and sent; for SampleRatio, as count, the units that were newly assigned. All but
+	// Mean have defaults: what the energy exporter, the mesh and ingest count.
 	// +optional
 	Query *MeanQuery `json:"query,omitempty"`
 	// bucketLabel is the label of the mesh's request counter that holds the unit's bucket. With it errors are judged by
