@@ -78,7 +78,7 @@ func (c *backtestCall) run(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	harm, err := parseHarms(p.plan, []string{c.harm})
-	if err != nil && (c.simulate || cmd.Flags().Changed("harm")) {
+	if err != nil && (c.simulate || cmd.Flags().Changed("harm")) { // the default need not suit a record
 		return err
 	}
 	answer := &backtestAnswer{}
@@ -187,11 +187,16 @@ func left(g rollout.Gate) string {
 func (c *backtestCall) resample(ctx context.Context, o backtest.Options, tape backtest.Tape, runs int, a *backtestAnswer) error {
 	a.Seed = &c.seed
 	kinds := []backtest.Named{{Name: "healthy"}}
-	if n, err := parseHarm(c.harm); err == nil && n.Fault.Errors > 0 && shows(o.Plan, n.Fault) {
+	n, err := parseHarm(c.harm)
+	switch {
+	case err != nil:
+		return err
+	case n.Fault != backtest.Fault{Errors: n.Fault.Errors} || n.Fault.Errors <= 1:
+		return fmt.Errorf("reading --harm: %q must be errors above 1: to a record only errors can be added", c.harm)
+	case shows(o.Plan, n.Fault):
 		kinds = append(kinds, c.timed(n))
-		if n.Fault.Errors < 1 || n.Fault.Slower+n.Fault.Mean+n.Fault.Energy > 0 {
-			return fmt.Errorf("reading --harm: %q must be errors above 1: to a record only errors can be added", c.harm)
-		}
+	default:
+		a.Notes = append(a.Notes, "no gate of the plan measures errors: there are no harmful runs")
 	}
 	for _, kind := range kinds {
 		records, err := backtest.Many(ctx, runs, func(i int) backtest.Record {

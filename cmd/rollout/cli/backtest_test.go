@@ -258,3 +258,15 @@ func TestBacktestResampled(t *testing.T) {
 		t.Errorf("of 20 runs with four times the errors: %+v", h)
 	}
 }
+
+// TestResampledHarm: to recorded traffic only errors can be added, and it says so.
+func TestResampledHarm(t *testing.T) {
+	file, plan := written(t, coolant)
+	dir := database(t, known(plan)[:8])
+	for _, harm := range []string{"latency=2", "errors=2,latency=2", "0.5"} {
+		_, err := call(t, "backtest", "-f", file, "--stable", "v1", "--tsdb", dir, "--runs", "1", "--harm", harm)
+		if want := "only errors can be added"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--harm %s: got %v, want it to say %q", harm, err, want)
+		}
+	}
+}
