@@ -90,9 +90,11 @@ func means(ro *v1alpha1.Rollout) []Finding {
 			continue
 		}
 		path := fmt.Sprintf("spec.gates[%d].query", i)
-		findings = append(findings, selector(path+".sum", g.Query.Sum)...)
+		if g.Type != v1alpha1.GateSampleRatio { // which has a count only
+			findings = append(findings, selector(path+".sum", g.Query.Sum)...)
+		}
 		findings = append(findings, selector(path+".count", g.Query.Count)...)
-		if w := ro.Spec.Steps[0].Weight; w < fewBuckets {
+		if w := ro.Spec.Steps[0].Weight; w < fewBuckets && g.Type == v1alpha1.GateMean && g.Query.Compare != "Blocks" {
 			findings = append(findings, advice("spec.steps[0].weight",
 				"the gate %q compares buckets, and the first step has %d: begin with %d or more, or evidence comes slowly", g.Name, w, fewBuckets))
 		}
