@@ -117,7 +117,7 @@ func benchHealthySideBySide(t *testing.T) *section {
 				continue
 			}
 			traffic := Traffic{Requests: Constant(rate), Errors: Constant(c.errors), Idle: c.idle}
-			all := compare(traffic, many(100, 10), 700_000+10_000*i)
+			all := compare(traffic, many(300, 10), 700_000+10_000*i)
 			for _, name := range judgeNames {
 				o := all[name]
 				waits := tally{o.promoted.of - o.promoted.n - o.rolledBack.n, o.promoted.of}
@@ -143,7 +143,7 @@ func benchBadSideBySide(t *testing.T) *section {
 		stable, canary float64
 		rates          []float64
 	}{
-		{0.001, 0.008, []float64{50, 500}},
+		{0.001, 0.008, []float64{5, 50, 500}},
 		{0.005, 0.02, []float64{5, 50, 500}},
 		{0.005, 0.05, []float64{5, 50, 500}},
 		{0.02, 0.04, []float64{50, 500}},
@@ -154,7 +154,7 @@ func benchBadSideBySide(t *testing.T) *section {
 				continue
 			}
 			traffic := Traffic{Requests: Constant(rate), Errors: Constant(c.stable), Fault: Fault{Errors: c.canary / c.stable}}
-			all := compare(traffic, many(100, 10), 800_000+10_000*i)
+			all := compare(traffic, many(300, 10), 1_000_000+10_000*i)
 			for _, name := range judgeNames {
 				o := all[name]
 				s.row(fmt.Sprintf("%s to %s", percentOf(c.stable), percentOf(c.canary)), fmt.Sprint(rate), name, fmt.Sprint(o.promoted.of), o.promoted.String(), o.rolledBack.String(),

@@ -144,6 +144,9 @@ func benchLatency(t *testing.T) *section {
 			}, plan)
 			found.add(done)
 		}
+		if harmless {
+			times = nil // of false alarms
+		}
 		s.row(append([]string{c.name, fmt.Sprint(runs), found.String(), times.String(), times.p95(), limit}, c.reference...)...)
 		if harmless && found.above(0.05) {
 			t.Errorf("%s: false alarms %s, want at most 0.05", c.name, found)
