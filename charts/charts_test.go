@@ -160,7 +160,9 @@ func TestCopies(t *testing.T) {
 // TestCRD holds that the definition is rendered as generated, but for the one annotation that keeps it.
 func TestCRD(t *testing.T) {
 	const keep = "    helm.sh/resource-policy: keep\n"
-	kept := func(crd []byte) string { return strings.Replace(string(crd), "  annotations:\n", "  annotations:\n"+keep, 1) }
+	kept := func(crd []byte) string {
+		return strings.Replace(string(crd), "  annotations:\n", "  annotations:\n"+keep, 1)
+	}
 	for reason, tc := range map[string]struct {
 		values string
 		want   string

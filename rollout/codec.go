@@ -78,9 +78,10 @@ func (t Trail) shaped(g Gate) bool {
 	if t.Shares != nil && len(t.Shares.Counts) != len(t.Shares.Weights) {
 		return false
 	}
-	if !g.byRequest() {
-		return true
-	}
+	return !g.byRequest() || t.shapedByRequest(g, fresh)
+}
+
+func (t Trail) shapedByRequest(g Gate, fresh Trail) bool {
 	if t.Curve == nil || len(t.Curve.LogLik) != len(fresh.Curve.LogLik) {
 		return false
 	}

@@ -148,7 +148,7 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 }
 
 func brokenMessage(g Gate, t *Trail) string {
-	switch t.Broken {
+	switch t.Broken { //nolint:exhaustive // the reasons for which a trail breaks, and no others
 	case BelowThreshold:
 		return fmt.Sprintf("threshold %s lies beyond the histogram's last bound", g.Threshold)
 	case SampleRatioMismatch:

@@ -28,7 +28,7 @@ func (t *Trail) remaining(p Plan, g Gate, f Finding) (left time.Duration, ok boo
 	if t.Blocks == 0 {
 		return 0, false
 	}
-	blocks := math.Inf(1)
+	var blocks float64
 	switch {
 	case g.Type == Data:
 		blocks = float64(answerWithin - t.Blocks)

@@ -136,7 +136,6 @@ func (r *Reconciler) obstacle(ctx context.Context, p *pass, e v1alpha1.Experimen
 // conflict says what keeps an experiment from being shown beside those that are. Their own loop sees to it that there is
 // nothing; this is the last look before units are moved.
 func (p *pass) conflict(e v1alpha1.Experiment) rollout.Outcome {
-	taken := map[int]bool{}
 	for _, s := range p.shown {
 		if !shows(s) {
 			continue
@@ -148,9 +147,19 @@ func (p *pass) conflict(e v1alpha1.Experiment) rollout.Outcome {
 			if slices.ContainsFunc(e.Status.Allocation, func(a v1alpha1.VariantAllocation) bool { return a.Name == v.Name }) {
 				return rollout.Outcome{Reason: reasonVariantNameTaken, Message: fmt.Sprintf("experiment %q has a variant named %q, too", s.Name, v.Name)}
 			}
+		}
+	}
+	return p.sharedBuckets(e)
+}
+
+// sharedBuckets says which bucket of an experiment is shown by another one already, or cannot be read.
+func (p *pass) sharedBuckets(e v1alpha1.Experiment) rollout.Outcome {
+	taken := map[int]bool{}
+	for _, s := range p.shown {
+		for _, v := range s.Variants {
 			set, _ := bucketsOf(v.Buckets) // was read before it was shown
 			for _, b := range set {
-				taken[b] = true
+				taken[b] = taken[b] || shows(s)
 			}
 		}
 	}

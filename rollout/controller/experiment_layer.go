@@ -56,8 +56,7 @@ func (e *ExperimentReconciler) claim(ctx context.Context, t *trial) error {
 		shares[i] = v.Share
 	}
 	sets, err := experiment.Allocate(trialID(t.exp), shares, layer(t.exp, others, rollouts))
-	var few *experiment.NotEnoughError
-	if errors.As(err, &few) {
+	if _, few := errors.AsType[*experiment.NotEnoughError](err); few {
 		t.wait(reasonNotEnoughBuckets, fmt.Sprintf("layer %q: %v", layerOf(t.exp), err))
 		return nil
 	}

@@ -49,6 +49,25 @@ type RatioArm struct {
 // RatioArmOf returns an arm whose units are clusters: their sums and counts now, and before. The past takes part only where
 // every cluster has one.
 func RatioArmOf(s Sample) RatioArm {
+	rows := s.rows()
+	a := RatioArm{N: float64(len(rows))}
+	for _, row := range rows {
+		for k, v := range row {
+			a.Mean[k] += v / a.N
+		}
+	}
+	for _, row := range rows {
+		for k := range row {
+			for l := range row {
+				a.Cov[k][l] += (row[k] - a.Mean[k]) * (row[l] - a.Mean[l]) / (a.N - 1)
+			}
+		}
+	}
+	return a
+}
+
+// rows returns sum and count of every cluster that has any, now and before; before is zero for all where one has no past.
+func (s Sample) rows() [][4]float64 {
 	var rows [][4]float64
 	past := len(s.Before) == len(s.Now)
 	for i, c := range s.Now {
@@ -61,24 +80,12 @@ func RatioArmOf(s Sample) RatioArm {
 		}
 		rows = append(rows, row)
 	}
-	a := RatioArm{N: float64(len(rows))}
-	for _, row := range rows {
-		for k, v := range row {
-			if k < 2 || past {
-				a.Mean[k] += v / a.N
-			}
+	if !past {
+		for i := range rows {
+			rows[i][2], rows[i][3] = 0, 0
 		}
 	}
-	for _, row := range rows {
-		for k := range row {
-			for l := range row {
-				if past || (k < 2 && l < 2) {
-					a.Cov[k][l] += (row[k] - a.Mean[k]) * (row[l] - a.Mean[l]) / (a.N - 1)
-				}
-			}
-		}
-	}
-	return a
+	return rows
 }
 
 // ratio returns the ratio with index i (0: M/D, 2: M0/D0) and its gradient by numerator and denominator.
