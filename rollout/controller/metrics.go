@@ -15,6 +15,7 @@ import (
 type Metrics struct {
 	weight, step, info, paused, lastBlock, stepStarted, verdict      *prometheus.GaugeVec
 	estimate, low, high, limit, harm, harmBound, safety, safetyBound *prometheus.GaugeVec
+	remaining                                                        *prometheus.GaugeVec
 	decisions, runs, repairs, unreadable                             *prometheus.CounterVec
 	routeDuration                                                    prometheus.Histogram
 	experiments                                                      experimentMetrics
@@ -53,6 +54,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		harmBound:   gauge("siskin_rollout_gate_harm_log_bound", "Natural logarithm of the e-value at which the gate alone rolls back.", gateLabels),
 		safety:      gauge("siskin_rollout_gate_safety_log_evidence", "Natural logarithm of the e-value of the safety side at this step.", gateLabels),
 		safetyBound: gauge("siskin_rollout_gate_safety_log_bound", "Natural logarithm of the e-value at which the gate passes.", gateLabels),
+		remaining:   gauge("siskin_rollout_gate_remaining_seconds", "How much longer the gate is likely to need at the present traffic; NaN while nobody can say.", gateLabels),
 		decisions:   counter("siskin_rollout_decisions_total", "Decisions that changed something, by decision and reason.", "decision", "reason"),
 		runs:        counter("siskin_rollout_runs_total", "Runs that ended, by outcome.", "outcome"),
 		repairs:     counter("siskin_rollout_drift_repairs_total", "Foreign edits of the route that were put right."),
@@ -113,7 +115,7 @@ func (m *Metrics) observe(p *pass) {
 
 // forgetGates removes what the gates of an earlier run said; until then their last words stay to be seen.
 func (m *Metrics) forgetGates(of prometheus.Labels) {
-	for _, v := range []*prometheus.GaugeVec{m.verdict, m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound} {
+	for _, v := range []*prometheus.GaugeVec{m.verdict, m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound, m.remaining} {
 		v.DeletePartialMatch(of)
 	}
 }
@@ -126,14 +128,18 @@ func (m *Metrics) finding(ns, name string, f rollout.Finding) {
 		}
 		m.verdict.WithLabelValues(ns, name, f.Gate.Name, string(v)).Set(is)
 	}
-	if f.Gate.Type == rollout.Alerts {
+	if !f.Gate.Harms() {
 		return
 	}
 	set := func(g *prometheus.GaugeVec, v float64) { g.WithLabelValues(ns, name, f.Gate.Name).Set(v) }
-	estimate := math.NaN()
+	estimate, remaining := math.NaN(), math.NaN()
 	if f.Known {
 		estimate = f.Estimate
 	}
+	if f.RemainingKnown {
+		remaining = f.Remaining.Seconds()
+	}
+	set(m.remaining, remaining)
 	set(m.estimate, estimate)
 	set(m.low, f.Low)
 	set(m.high, f.High)

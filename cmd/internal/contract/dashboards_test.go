@@ -63,7 +63,7 @@ func boards(t *testing.T) map[string]grafanaBoard {
 func filled(expr string) string {
 	return strings.NewReplacer(
 		"$__rate_interval", "2m", "$namespace", "edge", "$rollout", "coolant", "$service", "coolant", "$model", "coolant",
-		"$gate", "errors", "$reporter", "source",
+		"$gate", "errors", "$experiment", "coolant", "$variant", "green", "$reporter", "source",
 	).Replace(expr)
 }
 
@@ -148,12 +148,13 @@ func TestBoardsRun(t *testing.T) {
 		"reason": {"NoData"}, "decision": {"Pause"}, "model": {"coolant"}, "version": {"v1", "v2"}, "scope": {"dynamic"}, "source": {"rapl"},
 		"reporter": {"source"}, "destination_version": {"v1", "v2"}, "destination_service_name": {"coolant"},
 		"destination_service_namespace": {"edge"}, "response_code": {"200", "503"}, "le": {"5", "50", "+Inf"},
+		"experiment": {"coolant"}, "variant": {"control", "green"},
 	}
 	load := "load 15s\n"
 	for _, name := range m.Names() {
 		for _, series := range product(m[name], values) {
 			shape := "1+1x40"
-			if name == "siskin_rollout_paused" || name == "siskin_rollout_gate_verdict" {
+			if slices.Contains([]string{"siskin_rollout_paused", "siskin_rollout_gate_verdict", "siskin_experiment_verdict"}, name) {
 				shape = "1x40"
 			}
 			load += "  " + name + "{" + series + "} " + shape + "\n"

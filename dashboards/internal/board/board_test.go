@@ -12,10 +12,11 @@ import (
 
 var update = flag.Bool("update", false, "write the committed boards")
 
+var boards = map[string]func() ([]byte, error){"experiment.json": Experiment, "variants.json": Variants}
+
 // TestCommitted holds the committed JSON to the code. With -update it writes the JSON; go generate calls it so.
 func TestCommitted(t *testing.T) {
 	dir := filepath.Join("..", "..")
-	boards := map[string]func() ([]byte, error){"experiment.json": Experiment}
 	committed, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +49,14 @@ func TestCommitted(t *testing.T) {
 
 // TestPlaces holds that panels neither overlap nor leave the grid.
 func TestPlaces(t *testing.T) {
-	data, err := Experiment()
+	for name, build := range boards {
+		t.Run(name, func(t *testing.T) { placed(t, build) })
+	}
+}
+
+func placed(t *testing.T, build func() ([]byte, error)) {
+	t.Helper()
+	data, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,6 +136,11 @@ func evidence() []panel {
 			queries:     []query{{share("harm"), "harm"}, {share("safety"), "safety"}},
 			overrides:   []any{colored("harm", "red"), colored("safety", "green")},
 		},
+		{
+			kind: "timeseries", title: "How much longer?", unit: "s", width: 24, height: 6, min: number(0),
+			description: "How much longer each gate is likely to need at the present traffic, if the versions do not differ. No line while nobody can say.",
+			queries:     []query{{`max by (gate) (siskin_rollout_gate_remaining_seconds{` + ofRollout + `})`, "{{gate}}"}},
+		},
 	}
 }
 
