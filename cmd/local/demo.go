@@ -70,16 +70,31 @@ func (s *settings) run(ctx context.Context, p *run.Process) error {
 	if err := d.stage(ctx, trips, steps); err != nil {
 		return err
 	}
-	ro, err := d.watch(ctx)
+	ending, err := d.tell(ctx)
 	if err != nil {
 		return err
 	}
-	ending := d.summary(ro)
 	if s.keep {
 		d.addresses()
 		return p.Wait(ctx)
 	}
 	return ending
+}
+
+// tell lets the story happen. Ending says what was wrong with its end, err why there was none.
+func (d *demo) tell(ctx context.Context) (ending, err error) {
+	if d.story.trial != nil {
+		e, err := d.compare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return d.concludes(e), nil
+	}
+	ro, err := d.watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.summary(ro), nil
 }
 
 // plot reads the flags that change the story.
@@ -93,6 +108,9 @@ func (s *settings) plot() (scenario, []v1alpha1.StepSpec, error) {
 	}
 	if s.limit > 0 {
 		story.cap = s.limit
+	}
+	if s.speed == 0 {
+		s.speed = story.speed()
 	}
 	if story.canary == s.stable {
 		return story, nil, fmt.Errorf("checking --canary %q: must differ from --stable", story.canary)
@@ -128,6 +146,10 @@ func (d *demo) stage(ctx context.Context, trips fs.FS, steps []v1alpha1.StepSpec
 	}
 	if d.fleet, err = d.stack.startFleet(trips, schema, d.settings); err != nil {
 		return fmt.Errorf("starting the fleet: %w", err)
+	}
+	if d.story.trial != nil {
+		fmt.Printf("%d vehicles drive; all of them see %s. Creating the experiment.\n", d.vehicles, d.stable)
+		return nil
 	}
 	fmt.Printf("%d vehicles drive; all of them see %s. Setting spec.version to %s.\n", d.vehicles, d.stable, d.story.canary)
 	if err := c.Create(ctx, inferenceService(d.story.canary, d.story.model, d.story.fault)); err != nil {

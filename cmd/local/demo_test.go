@@ -23,6 +23,56 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestExperiments compares three variants on replayed drives: the better model wins with an interval, equal models end in
+// NoDifference, and a broken assignment in Invalid.
+func TestExperiments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three experiments of half a minute each")
+	}
+	for _, name := range []string{"experiment", "equal", "lossy"} {
+		t.Run(name, func(t *testing.T) {
+			fs := flag.NewFlagSet("local", flag.ContinueOnError)
+			body := bind(fs)
+			if err := fs.Parse([]string{"-scenario", name, "-plain"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+				t.Fatalf("the experiment did not end as it must: %v", err)
+			}
+		})
+	}
+}
+
+// TestWrongConclusionIsAnError holds the demo to its word where an experiment ends otherwise.
+func TestWrongConclusionIsAnError(t *testing.T) {
+	story, err := findScenario("experiment")
+	if err != nil {
+		t.Fatal(err)
+	}
+	won := func(verdict, winner, low, high string) *v1alpha1.Experiment {
+		return &v1alpha1.Experiment{Status: v1alpha1.ExperimentStatus{
+			Verdict: verdict, Winner: winner, Reason: story.trial.reason,
+			Variants: []v1alpha1.VariantStatus{{Name: winner, Low: low, High: high}},
+		}}
+	}
+	for name, tc := range map[string]struct {
+		e     *v1alpha1.Experiment
+		wrong bool
+	}{
+		"as it must":      {won("Winner", "model-v2", "0.6", "0.8"), false},
+		"another winner":  {won("Winner", "model-v1-again", "0.6", "0.8"), true},
+		"another verdict": {won("Inconclusive", "model-v2", "0.6", "0.8"), true},
+		"no interval":     {won("Winner", "model-v2", "", ""), true},
+		"wide interval":   {won("Winner", "model-v2", "0.6", "1.1"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := story.trial.concluded(tc.e); (err != nil) != tc.wrong {
+				t.Errorf("concluded = %v, want an error: %t", err, tc.wrong)
+			}
+		})
+	}
+}
+
 // TestWrongOutcomeIsAnError holds the demo to its word: it exits non-zero when the story ends otherwise.
 func TestWrongOutcomeIsAnError(t *testing.T) {
 	promote, err := findScenario("promote")

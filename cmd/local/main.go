@@ -32,7 +32,7 @@ type settings struct {
 
 func bind(fs *flag.FlagSet) run.Body {
 	s := &settings{}
-	fs.StringVar(&s.scenario, "scenario", "promote", "story to tell: promote, bad, errors, slow or silent")
+	fs.StringVar(&s.scenario, "scenario", "promote", "story to tell: promote, bad, errors, slow, silent, experiment, equal or lossy")
 	fs.StringVar(&s.models, "models", "", "folder with one folder a version, each with an XGBoost model and metadata.json; the built-in models when empty")
 	fs.StringVar(&s.trips, "trips", "", "folder with recorded trips (*.csv.gz); the built-in trips when empty")
 	fs.StringVar(&s.stable, "stable", "v1", "version that all vehicles see at first")
@@ -41,7 +41,7 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.DurationVar(&s.hold, "hold", 8*time.Second, "shortest time at each step")
 	fs.IntVar(&s.vehicles, "vehicles", 400, "size of the fleet")
 	fs.Float64Var(&s.rate, "rate", 1, "measurements per second and vehicle")
-	fs.Float64Var(&s.speed, "speed", 10, "how many times faster than life the drives are replayed")
+	fs.Float64Var(&s.speed, "speed", 0, "how many times faster than life the drives are replayed; the scenario's when 0")
 	fs.DurationVar(&s.limit, "cap", 0, "longest wait for evidence at each step; the scenario's when 0")
 	fs.BoolVar(&s.keep, "keep", false, "leave everything running at the end and print the addresses")
 	fs.BoolVar(&s.plain, "plain", false, "print lines also on a terminal, instead of a live view")

@@ -23,6 +23,8 @@ type scenario struct {
 	reason  rollout.Reason
 	// cap bounds each step's wait for evidence.
 	cap time.Duration
+	// trial is what an experiment compares; the story is then of an experiment and not of a canary.
+	trial *comparison
 }
 
 const outcomePaused = "Paused"
@@ -36,7 +38,25 @@ func scenarios() []scenario {
 		{name: "errors", story: "a v2 that fails 5 % of its requests is rolled back on errors", canary: "v2-errors", model: "v2", fault: "errors=0.05", outcome: v1alpha1.OutcomeRolledBack, reason: rollout.ErrorsHarm, cap: usual},
 		{name: "slow", story: "a v2 with a latency tail is rolled back on latency", canary: "v2-slow", model: "v2", fault: "slow=0.1,400ms", outcome: v1alpha1.OutcomeRolledBack, reason: rollout.LatencyHarm, cap: usual},
 		{name: "silent", story: "the metrics stop; the weight is held, then the run pauses", canary: "v2", model: "v2", silent: true, outcome: outcomePaused, reason: rollout.NoBlocks, cap: 15 * time.Second},
+		{name: "experiment", story: "three variants are compared, and v2, which predicts better, wins", trial: &comparison{
+			variants: [2]variant{{"v2", "v2"}, {"v1-again", "v1"}}, verdict: "Winner", winner: "v2", reason: "BetterThanControl", smallestEffect: "0.1",
+		}},
+		{name: "equal", story: "three variants of the same model are compared, and none differs", trial: &comparison{
+			variants: [2]variant{{"v1-again", "v1"}, {"v1-renamed", "v1"}}, verdict: "NoDifference", reason: "WithinSmallestEffect", smallestEffect: "0.25",
+		}},
+		{name: "lossy", story: "most vehicles of a variant fall silent, and nothing is concluded from the others", trial: &comparison{
+			variants: [2]variant{{"v2", "v2"}, {"v1-again", "v1"}}, lossy: "v2", verdict: "Invalid", reason: "SampleRatioMismatch", smallestEffect: "0.1",
+		}},
 	}
+}
+
+// speed is how many times faster than life the drives are replayed. A bucket has few vehicles, and an experiment of a minute
+// needs them to have seen many roads.
+func (s scenario) speed() float64 {
+	if s.trial != nil {
+		return 150
+	}
+	return 10
 }
 
 // findScenario returns the scenario of a name, or an error that lists them.

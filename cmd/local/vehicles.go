@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io/fs"
+	"net/http"
 	"time"
 
 	"github.com/siskin-dev/siskin/cmd/local/fleet"
@@ -19,6 +20,7 @@ func (s *stack) startIngest(ctx context.Context, schema *ingest.Schema) error {
 	if err != nil {
 		return err
 	}
+	s.names = names
 	oip, err := ingest.NewOIP(ingest.OIPOptions{Gateway: s.gateway, Host: host, Model: model})
 	if err != nil {
 		return err
@@ -69,6 +71,9 @@ func waitFeatures(ctx context.Context, oip *ingest.OIP) ([]string, error) {
 	}
 }
 
+// inFlight bounds the requests of the fleet at one time.
+const inFlight = 64
+
 // startFleet lets the vehicles drive.
 func (s *stack) startFleet(trips fs.FS, schema *ingest.Schema, o *settings) (*fleet.Fleet, error) {
 	all, err := fleet.LoadTrips(trips, schema)
@@ -77,7 +82,8 @@ func (s *stack) startFleet(trips fs.FS, schema *ingest.Schema, o *settings) (*fl
 	}
 	f, err := fleet.New(fleet.Options{
 		URL: s.ingest, Trips: all, Schema: schema, Vehicles: o.vehicles, Rate: o.rate, Seed: 1,
-		Stride: max(1, int(o.speed*fleet.RecordedRate/o.rate)),
+		Stride:    max(1, int(o.speed*fleet.RecordedRate/o.rate)),
+		Transport: lossyNetwork{&http.Transport{MaxIdleConnsPerHost: inFlight, MaxConnsPerHost: inFlight}, &s.lost}, MaxInFlight: inFlight,
 	})
 	if err != nil {
 		return nil, err
