@@ -9,11 +9,11 @@ BINARIES := rollout rollout-controller ingest serving energy local
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|silent] [ARGS="--keep"]
+demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|silent|experiment|equal|lossy] [ARGS="--keep"]
 	@bin/local --scenario $(SCENARIO) $(ARGS)
 
 demos: bin/local ## Tell every scenario three times over; fails when one does not end as it must
-	@for n in 1 2 3; do for s in promote bad errors slow silent; do \
+	@for n in 1 2 3; do for s in promote bad errors slow silent experiment equal lossy; do \
 	  bin/local --plain --scenario $$s | tail -n 6; done; done
 
 build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
@@ -27,8 +27,8 @@ test: ## Run the tests
 race: ## Run the tests under the race detector
 	go test -race -short ./...
 
-e2e: ## Test against real programs (Debian: redis-server, prometheus, prometheus-alertmanager)
-	cd test && go test -count=1 ./...
+e2e: ## Test against real programs (Debian: redis-server, prometheus, prometheus-alertmanager); builds Istio and Kubernetes once
+	cd test && go run ./programs && go test -count=1 ./...
 	SISKIN_REQUIRE_REDIS=1 go test -count=1 ./ingest/redis
 
 chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts

@@ -46,7 +46,7 @@ func Ask(ctx context.Context, address string, n Node) (Answer, error) {
 	if err != nil {
 		return a, fmt.Errorf("connecting to %q: %w", address, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // what was asked is answered, or the error is known
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)

@@ -1,0 +1,100 @@
+package controlplane
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Object is an object with its metadata alone, to be filled in.
+func Object(apiVersion, kind, namespace, name string, labels map[string]string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{Object: map[string]any{}}
+	o.SetAPIVersion(apiVersion)
+	o.SetKind(kind)
+	o.SetNamespace(namespace)
+	o.SetName(name)
+	o.SetLabels(labels)
+	return o
+}
+
+// podSpec is a pod's specification that the API server takes; nothing runs it.
+func podSpec() map[string]any {
+	return map[string]any{"containers": []any{map[string]any{"name": "model", "image": "example.com/model"}}}
+}
+
+// Deploy writes a Deployment that has one available replica.
+func (p *Plane) Deploy(namespace, name string, labels map[string]string) {
+	p.tb.Helper()
+	all := map[string]any{}
+	for k, v := range labels {
+		all[k] = v
+	}
+	o := Object("apps/v1", "Deployment", namespace, name, labels)
+	o.Object["spec"] = map[string]any{
+		"replicas": int64(1), "selector": map[string]any{"matchLabels": all},
+		"template": map[string]any{"metadata": map[string]any{"labels": all}, "spec": podSpec()},
+	}
+	p.Apply(o)
+	p.status(o, map[string]any{
+		"observedGeneration": int64(1), "replicas": int64(1), "updatedReplicas": int64(1), "readyReplicas": int64(1), "availableReplicas": int64(1),
+	})
+}
+
+// Pod writes a pod that is ready at an address.
+func (p *Plane) Pod(namespace, name, address string, labels map[string]string) {
+	p.tb.Helper()
+	o := Object("v1", "Pod", namespace, name, maps.Clone(labels))
+	o.Object["spec"] = podSpec()
+	p.Apply(o)
+	p.status(o, map[string]any{
+		"phase": "Running", "podIP": address, "podIPs": []any{map[string]any{"ip": address}},
+		"conditions": []any{map[string]any{
+			"type": "Ready", "status": "True", "lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+		}},
+	})
+}
+
+// status writes the status of an object, as the programs would that are not there.
+func (p *Plane) status(o *unstructured.Unstructured, status map[string]any) {
+	p.tb.Helper()
+	patch := client.MergeFrom(o.DeepCopy())
+	o.Object["status"] = status
+	if err := p.Client.Status().Patch(p.tb.Context(), o, patch); err != nil {
+		p.tb.Fatalf("writing the status of %s %s/%s: %v", o.GetKind(), o.GetNamespace(), o.GetName(), err)
+	}
+}
+
+// Service writes a Service on port 8080 and its endpoints: pods by name and address.
+func (p *Plane) Service(namespace, name string, pods map[string]string) {
+	p.tb.Helper()
+	s := Object("v1", "Service", namespace, name, map[string]string{"app": name})
+	s.Object["spec"] = map[string]any{
+		"selector": map[string]any{"app": name},
+		"ports":    []any{map[string]any{"name": "http", "port": int64(8080), "targetPort": int64(8080), "protocol": "TCP"}},
+	}
+	slice := Object("discovery.k8s.io/v1", "EndpointSlice", namespace, name, map[string]string{"kubernetes.io/service-name": name})
+	slice.Object["addressType"] = "IPv4"
+	slice.Object["ports"] = []any{map[string]any{"name": "http", "port": int64(8080), "protocol": "TCP"}}
+	endpoints := []any{}
+	for pod, address := range pods {
+		endpoints = append(endpoints, map[string]any{
+			"addresses": []any{address}, "conditions": map[string]any{"ready": true},
+			"targetRef": map[string]any{"kind": "Pod", "namespace": namespace, "name": pod},
+		})
+	}
+	slice.Object["endpoints"] = endpoints
+	p.Apply(s, slice)
+}
+
+// Delete removes objects; one that is not there is an error.
+func (p *Plane) Delete(objects ...*unstructured.Unstructured) {
+	p.tb.Helper()
+	for _, o := range objects {
+		if err := p.Client.Delete(p.tb.Context(), o, client.GracePeriodSeconds(0)); err != nil {
+			p.tb.Fatal(fmt.Errorf("deleting %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err))
+		}
+	}
+}
