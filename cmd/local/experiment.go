@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/siskin-dev/siskin/cmd/internal/view"
 	"github.com/siskin-dev/siskin/cmd/local/fleet"
 	"github.com/siskin-dev/siskin/ingest"
 	"github.com/siskin-dev/siskin/rollout"
@@ -122,17 +123,13 @@ func showsExperiment(ro *v1alpha1.Rollout) bool {
 	return false
 }
 
-// showExperiment prints how the experiment stands, one line a variant.
+// showExperiment prints how the experiment stands, in a line.
 func (d *demo) showExperiment(e *v1alpha1.Experiment) {
 	st := e.Status
 	if st.State == "" {
 		return // the controller has not seen it yet
 	}
 	fmt.Printf("%6.1fs  %s  %s (%s): %s\n", time.Since(d.began).Seconds(), e.Name, st.State, st.Reason, st.Message)
-	for _, v := range st.Variants {
-		fmt.Printf("         %-16s %-10s error %-6s ratio %-7s [%s, %s]  %s units\n",
-			v.Name, v.Version, dash(v.Mean), dash(v.Estimate), dash(v.Low), dash(v.High), dash(v.Units))
-	}
 }
 
 // silence makes three in four vehicles of the lossy variant fall silent, once its buckets are known.
@@ -212,7 +209,8 @@ func (c *comparison) concluded(e *v1alpha1.Experiment) error {
 // concludes says how the experiment ended, and returns an error when it ended otherwise than it must.
 func (d *demo) concludes(e *v1alpha1.Experiment) error {
 	st := e.Status
-	fmt.Printf("\nEnded after %.0f s: %s %s (%s)\n  %s\n", time.Since(d.began).Seconds(), st.Verdict, st.Winner, st.Reason, st.Message)
+	fmt.Printf("\nEnded after %.0f s: %s (%s)\n", time.Since(d.began).Seconds(), st.Verdict, st.Reason)
+	fmt.Println(strings.Join(view.ExperimentLines(e, view.Options{Now: time.Now()}), "\n"))
 	if err := d.story.trial.concluded(e); err != nil {
 		return err
 	}

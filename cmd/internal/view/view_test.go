@@ -168,3 +168,24 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
+
+func TestIntervalBar(t *testing.T) {
+	const quarter = 1.3862943611198906 // ln 4
+	blank := strings.Repeat(" ", 20)
+	for name, tc := range map[string]struct {
+		reason string
+		v      v1alpha1.VariantStatus
+		dots   []float64
+		want   string
+	}{
+		"Inside":    {"equal ratios are equally far", v1alpha1.VariantStatus{Estimate: "0.5", Low: "0.25", High: "1"}, nil, strings.Repeat("─", 10) + "●" + strings.Repeat("─", 10) + blank},
+		"Unbounded": {"what goes beyond the scale says so", v1alpha1.VariantStatus{Estimate: "1", Low: "0", High: "+Inf"}, nil, "◄" + strings.Repeat("─", 19) + "●" + strings.Repeat("─", 19) + "►"},
+		"None":      {"no interval, only the rule and the dots", v1alpha1.VariantStatus{}, []float64{-quarter, quarter}, "┊" + blank[1:] + "│" + blank[1:] + "┊"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := intervalBar(tc.v, quarter, tc.dots); got != tc.want {
+				t.Errorf("%s: got\n%q, want\n%q", tc.reason, got, tc.want)
+			}
+		})
+	}
+}

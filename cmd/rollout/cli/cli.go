@@ -103,7 +103,7 @@ func (c *Command) Run(ctx context.Context, args []string) error {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rollout",
-		Short: "Show and operate Siskin's rollouts",
+		Short: "Show and operate Siskin's rollouts and experiments",
 		Long: `Show and operate Siskin's rollouts: how far a new version has come, what the evidence says, and what happens next.
 
 A run starts when spec.version of a Rollout is changed, by kubectl, by a GitOps tool, or by hand. The commands here watch
@@ -116,7 +116,7 @@ it and step in.`,
 	root.SetOut(a.io.Out)
 	root.SetErr(a.io.ErrOut)
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.get(), a.status())
+	root.AddCommand(a.get(), a.status(), a.experiment())
 	root.AddCommand(a.actions()...)
 	root.AddCommand(a.undo(), a.lint(), a.plan(), a.backtest(), a.version())
 	a.addCompletion(root)

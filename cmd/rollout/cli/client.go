@@ -67,10 +67,11 @@ func (a *app) configured() error {
 	return nil
 }
 
-// mapper knows the two kinds that the command speaks of, which saves the discovery of everything else.
+// mapper knows the kinds that the command speaks of, which saves the discovery of everything else.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind("Rollout"), meta.RESTScopeNamespace)
+	m.Add(v1alpha1.GroupVersion.WithKind("Experiment"), meta.RESTScopeNamespace)
 	m.Add(authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), meta.RESTScopeRoot)
 	return m
 }

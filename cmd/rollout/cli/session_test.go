@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	gocmp "cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -33,7 +34,7 @@ const later = 3*time.Hour + 30*time.Minute + 30*time.Second
 
 // TestCommands runs everything that needs Siskin's definitions against one API, each test in its own namespace.
 func TestCommands(t *testing.T) {
-	api := kubetest.Start(t, charts.RolloutCRD)
+	api := kubetest.Start(t, charts.RolloutCRD, charts.ExperimentCRD)
 	for name, test := range map[string]func(*testing.T, *kube.Server){
 		"Sessions":         testSessions,
 		"Act":              testAct,
@@ -148,7 +149,7 @@ func (s *session) createOne(t *testing.T, doc string) {
 	if err := yaml.UnmarshalStrict([]byte(doc), &u.Object); err != nil {
 		t.Fatal(err)
 	}
-	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Rollout"))
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(gocmp.Or(u.GetKind(), "Rollout")))
 	if u.GetNamespace() == "" {
 		u.SetNamespace(s.namespace)
 	}
