@@ -201,8 +201,9 @@ func benchEfficiency(t *testing.T) *section {
 		title: "Efficiency",
 		text: "Time to find errors of p_s in stable and p_c in the canary at weight w, 100 requests a second, and the information limit ln(1/alpha)/I over it. " +
 			"Bars: 0.50 at alpha 0.05 and 0.70 at alpha 0.001, where the limit is at least two blocks (30 s). \"Grid\", \"tight\" and \"oracle\" are the reference's " +
-			"mean times of a wide grid of ratios, of a narrow one, and of a test that knows the fault's size; none of them restarts.",
-		head: []string{"p_s", "p_c", "w", "alpha", "limit", "time", "efficiency", "bar", "grid", "tight", "oracle"},
+			"mean times of a wide grid of ratios, of a narrow one, and of a test that knows the fault's size; none of them restarts. \"Plug-in\" is the 2x2 e-value of " +
+			"Turner, Ly and Grunwald on the same traffic, which estimates both rates instead of their ratio.",
+		head: []string{"p_s", "p_c", "w", "alpha", "limit", "time", "efficiency", "bar", "plug-in", "grid", "tight", "oracle"},
 	}
 	type reference [3]string
 	for i, c := range []struct {
@@ -221,19 +222,28 @@ func benchEfficiency(t *testing.T) *section {
 		{0.01, 0.02, 1, reference{"1151"}, reference{}},
 	} {
 		runs := many(400, 30)
-		times := map[float64]*sample{0.05: {}, 0.001: {}}
+		times, plugIn := map[float64]*sample{0.05: {}, 0.001: {}}, map[float64]*sample{0.05: {}, 0.001: {}}
 		plan := errorsPlan(c.w)
 		traffic := Traffic{Requests: Constant(100), Errors: Constant(c.ps), Fault: Fault{Errors: c.pc / c.ps}}
 		for n := range runs {
 			id, sim := trial(traffic, plan, 100_000+10_000*i+n)
-			watch(id, sim, func(at time.Duration, _ rollout.Block, f [][]rollout.Finding) bool {
+			two := stats.NewTwoRates(stats.Prior{A: 0.5, B: 25}, stats.Prior{A: 0.5, B: 25}, true)
+			watch(id, sim, func(at time.Duration, b rollout.Block, f [][]rollout.Finding) bool {
+				c := countsOf(b.Counts["errors"].Canary)
+				s := countsOf(b.Counts["errors"].Stable)
+				two.Add(c.errors, c.requests, s.errors, s.requests)
+				for a, x := range plugIn {
+					if len(*x) == n && two.LogE() >= math.Log(1/a) {
+						x.add(at)
+					}
+				}
 				if len(*times[0.05]) == n && alarmed(plan, f[0], 0.05) {
 					times[0.05].add(at)
 				}
-				if alarmed(plan, f[0], 0.001) {
+				if len(*times[0.001]) == n && alarmed(plan, f[0], 0.001) {
 					times[0.001].add(at)
 				}
-				return len(*times[0.001]) == n && at < 48*time.Hour
+				return (len(*times[0.001]) == n || len(*plugIn[0.001]) == n) && at < 48*time.Hour
 			}, plan)
 		}
 		for _, a := range []float64{0.05, 0.001} {
@@ -253,7 +263,7 @@ func benchEfficiency(t *testing.T) *section {
 				t.Errorf("%g to %g at %d %%: found in %d of %d runs", c.ps, c.pc, c.w, len(x), runs)
 			}
 			s.row(percentOf(c.ps), percentOf(c.pc), fmt.Sprintf("%d %%", c.w), fmt.Sprint(a), fmt.Sprintf("%.0f s", limit), x.String(),
-				fmt.Sprintf("%.2f (%.2f to %.2f)", efficiency, low, high), shown, ref[0], ref[1], ref[2])
+				fmt.Sprintf("%.2f (%.2f to %.2f)", efficiency, low, high), shown, plugIn[a].String(), ref[0], ref[1], ref[2])
 		}
 	}
 	return s

@@ -206,7 +206,7 @@ func (r Ratio) logE(r0, side, rho float64) float64 {
 	if mean == 0 {
 		mean = r.A.Mean
 	}
-	return normalMixture(normalScore(z, r.DF), r0*mean*mean/variance, rho)
+	return NormalMixture{Rho: rho, OneSided: true}.logEOfScore(normalScore(z, r.DF), r0*mean*mean/variance)
 }
 
 // Interval returns the confidence sequence at level 1-alpha for the ratio: what neither side rejects at alpha/2. The ends
@@ -256,13 +256,6 @@ func bisect(holds func(float64) bool) float64 {
 func rhoFor(distance float64) float64 {
 	scale := math.Min(math.Max(distance, 0.02), effectScale)
 	return 1 / (scale * scale)
-}
-
-// normalMixture returns the log of the one-sided normal mixture at score z and intrinsic time v, tuned by rho.
-func normalMixture(z, v, rho float64) float64 {
-	// s/sqrt(v+rho), without an overflow of v.
-	x := z * math.Sqrt(v/(v+rho))
-	return 0.5*math.Log(4*rho/(v+rho)) + logMills(x)
 }
 
 // EventRates returns the two arms' rates of events for a comparison. They are AdjustedMeans, except that no arm's variance

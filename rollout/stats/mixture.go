@@ -37,7 +37,14 @@ func (m NormalMixture) LogE(s, v float64) float64 {
 	if !(v >= 0) || math.IsInf(v, 1) || math.IsNaN(s) || math.IsInf(s, 0) {
 		return 0
 	}
-	x := s / math.Sqrt(v+m.Rho)
+	return m.logE(s/math.Sqrt(v+m.Rho), v)
+}
+
+// logEOfScore is LogE of the score z = s/sqrt(v), which a large v does not overflow.
+func (m NormalMixture) logEOfScore(z, v float64) float64 { return m.logE(z*math.Sqrt(v/(v+m.Rho)), v) }
+
+// logE takes x = s/sqrt(v+rho).
+func (m NormalMixture) logE(x, v float64) float64 {
 	if m.OneSided {
 		return 0.5*math.Log(4*m.Rho/(v+m.Rho)) + logMills(x)
 	}
