@@ -11,15 +11,16 @@ import (
 
 	"github.com/siskin-dev/siskin/charts"
 	"github.com/siskin-dev/siskin/cmd/rollout/lint"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
 func (a *app) lint() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "lint -f FILE...",
-		Short: "Check the YAML of rollouts without a cluster",
-		Long: `Check the YAML of rollouts without a cluster: syntax, schema and rules as an API server would, and advice about plans
-that are valid but unlikely to be meant. Documents of other kinds are skipped. Errors exit with 1; advice does not.`,
+		Short: "Check the YAML of rollouts and experiments without a cluster",
+		Long: `Check the YAML of rollouts and experiments without a cluster: syntax, schema and rules as an API server would, and advice
+about plans that are valid but unlikely to be meant. Documents of other kinds are skipped. Errors exit with 1; advice does not.`,
 		Example: a.examples(
 			"lint -f coolant.yaml",
 			"lint -f coolant.yaml -f brakes.yaml",
@@ -37,18 +38,18 @@ that are valid but unlikely to be meant. Documents of other kinds are skipped. E
 }
 
 func (a *app) lintFiles(ctx context.Context, files []string) error {
-	linter, err := lint.New(charts.RolloutCRD)
+	linter, err := lint.New(charts.RolloutCRD, charts.ExperimentCRD)
 	if err != nil {
 		return err
 	}
-	rollouts, errs, advice := 0, 0, 0
+	rollouts, experiments, errs, advice := 0, 0, 0, 0
 	for _, name := range files {
 		data, err := a.read(name)
 		if err != nil {
 			return err
 		}
 		report := linter.Lint(ctx, data)
-		rollouts += report.Rollouts
+		rollouts, experiments = rollouts+report.Rollouts, experiments+report.Experiments
 		for _, f := range report.Findings {
 			if f.Level == lint.Error {
 				errs++
@@ -61,12 +62,12 @@ func (a *app) lintFiles(ctx context.Context, files []string) error {
 		}
 	}
 	if errs > 0 {
-		return fmt.Errorf("found %s in %s", count(errs, "error"), count(rollouts, "rollout"))
+		return fmt.Errorf("found %s in %s", count(errs, "error"), checked(rollouts, experiments))
 	}
-	if rollouts == 0 {
-		return fmt.Errorf("found no Rollout of %s in %s", "siskin.dev/v1alpha1", list(files))
+	if rollouts+experiments == 0 {
+		return fmt.Errorf("found no Rollout and no Experiment of %s in %s", v1alpha1.GroupVersion, list(files))
 	}
-	_, err = fmt.Fprintf(a.io.Out, "%s: no errors, %s\n", count(rollouts, "rollout"), count(advice, "piece")+" of advice")
+	_, err = fmt.Fprintf(a.io.Out, "%s: no errors, %s\n", checked(rollouts, experiments), count(advice, "piece")+" of advice")
 	return err
 }
 
@@ -91,6 +92,17 @@ func format(name string, f lint.Finding) string {
 		return fmt.Sprintf("%s: %s: %s", at, f.Level, f.Message)
 	}
 	return fmt.Sprintf("%s: %s: %s: %s", at, f.Level, f.Field, f.Message)
+}
+
+// checked counts what was looked at.
+func checked(rollouts, experiments int) string {
+	switch {
+	case experiments == 0:
+		return count(rollouts, "rollout")
+	case rollouts == 0:
+		return count(experiments, "experiment")
+	}
+	return count(rollouts, "rollout") + " and " + count(experiments, "experiment")
 }
 
 func count(n int, noun string) string {

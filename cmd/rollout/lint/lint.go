@@ -1,4 +1,4 @@
-// Package lint says what is wrong with the YAML of a Rollout without a cluster.
+// Package lint says what is wrong with the YAML of a Rollout or an Experiment without a cluster.
 //
 // It applies what an API server would: strict parsing, the schema of the CRD, its defaults and its CEL rules. To that
 // it adds what only Siskin knows: advice about plans that are valid and still unlikely to be meant.
@@ -42,32 +42,40 @@ type Finding struct {
 
 // Report is what a file holds.
 type Report struct {
-	// Rollouts counts the documents that are Rollouts; documents of other kinds are skipped.
-	Rollouts int
-	Findings []Finding
+	// Rollouts and Experiments count the documents of these kinds; documents of other kinds are skipped.
+	Rollouts    int
+	Experiments int
+	Findings    []Finding
 }
 
-// Linter checks rollouts against one definition. It may be used from any goroutine.
+// Linter checks objects against the definitions of their kinds. It may be used from any goroutine.
 type Linter struct {
-	schema *schema
+	schemas map[string]*schema // by kind
 }
 
-// New builds a linter from the CRD of the Rollout kind.
-func New(crd []byte) (*Linter, error) {
-	s, err := newSchema(crd)
-	if err != nil {
-		return nil, err
+// New builds a linter from the definitions of the kinds that it is to know.
+func New(crds ...[]byte) (*Linter, error) {
+	l := &Linter{schemas: map[string]*schema{}}
+	for _, crd := range crds {
+		kind, s, err := newSchema(crd)
+		if err != nil {
+			return nil, err
+		}
+		l.schemas[kind] = s
 	}
-	return &Linter{schema: s}, nil
+	return l, nil
 }
 
 // Lint checks every document of a YAML stream.
 func (l *Linter) Lint(ctx context.Context, data []byte) Report {
 	var r Report
 	for _, doc := range split(data) {
-		findings, isRollout := l.document(ctx, doc.text)
-		if isRollout {
+		findings, kind := l.document(ctx, doc.text)
+		switch kind {
+		case "Rollout":
 			r.Rollouts++
+		case "Experiment":
+			r.Experiments++
 		}
 		for _, f := range findings {
 			if f.Line > 0 {
@@ -82,27 +90,29 @@ func (l *Linter) Lint(ctx context.Context, data []byte) Report {
 	return r
 }
 
-// document checks one document. It says false when the document is of another kind.
-func (l *Linter) document(ctx context.Context, text []byte) (findings []Finding, isRollout bool) {
+// document checks one document. It returns no kind when the document is of one that the linter does not know.
+func (l *Linter) document(ctx context.Context, text []byte) (findings []Finding, kind string) {
 	var root yaml.Node
 	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&root); err != nil {
 		if errors.Is(err, io.EOF) {
-			return nil, false
+			return nil, ""
 		}
-		return []Finding{syntax(err)}, false
+		return []Finding{syntax(err)}, ""
 	}
 	object, err := decode(text)
 	if err != nil {
-		return []Finding{syntax(err)}, false
+		return []Finding{syntax(err)}, ""
 	}
-	if kind := object["kind"]; kind != "Rollout" || !group(object["apiVersion"]) {
-		return nil, false
+	kind, _ = object["kind"].(string)
+	s := l.schemas[kind]
+	if s == nil || !group(object["apiVersion"]) {
+		return nil, ""
 	}
-	findings = l.rollout(ctx, object)
+	findings = s.object(ctx, object, kind)
 	for i := range findings {
 		findings[i].Line = line(&root, findings[i].Field)
 	}
-	return findings, true
+	return findings, kind
 }
 
 // decode keeps whole numbers whole, as the API server does: its rules tell 5 from 5.0.
@@ -121,11 +131,11 @@ func group(apiVersion any) bool {
 	return ok && (s == v1alpha1.GroupVersion.Group || strings.HasPrefix(s, v1alpha1.GroupVersion.Group+"/"))
 }
 
-func (l *Linter) rollout(ctx context.Context, object map[string]any) []Finding {
+func (s *schema) object(ctx context.Context, object map[string]any, kind string) []Finding {
 	if v := object["apiVersion"]; v != v1alpha1.GroupVersion.String() {
 		return []Finding{{Level: Error, Field: "apiVersion", Message: fmt.Sprintf("must be %q, not %q", v1alpha1.GroupVersion, v)}}
 	}
-	if findings := l.schema.check(ctx, object); len(findings) > 0 {
+	if findings := s.check(ctx, object); len(findings) > 0 || kind != "Rollout" {
 		return findings
 	}
 	data, err := sigsyaml.Marshal(object)

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func newLinter(tb testing.TB) *lint.Linter {
 	tb.Helper()
-	l, err := lint.New(charts.RolloutCRD)
+	l, err := lint.New(charts.RolloutCRD, charts.ExperimentCRD)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestLint(t *testing.T) {
 			for _, f := range r.Findings {
 				fmt.Fprintf(&b, "%d: %s: %s: %s\n", f.Line, f.Level, f.Field, f.Message)
 			}
-			fmt.Fprintf(&b, "rollouts: %d\n", r.Rollouts)
+			fmt.Fprintf(&b, "rollouts: %d, experiments: %d\n", r.Rollouts, r.Experiments)
 			golden := strings.TrimSuffix(in, ".yaml") + ".txt"
 			if *update {
 				if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {
@@ -73,7 +73,7 @@ func TestLint(t *testing.T) {
 // TestAgreesWithServer creates every document of the inputs on a real API: lint must find an error in exactly those that
 // the server refuses, but for the one file of errors that only the controller would find.
 func TestAgreesWithServer(t *testing.T) {
-	api := kubetest.Start(t, charts.RolloutCRD)
+	api := kubetest.Start(t, charts.RolloutCRD, charts.ExperimentCRD)
 	c, err := client.New(api.Config(), client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAgreesWithServer(t *testing.T) {
 		for i, doc := range strings.Split(string(read(t, in)), "\n---\n") {
 			report := l.Lint(t.Context(), []byte(doc))
 			u := &unstructured.Unstructured{}
-			if report.Rollouts == 0 || yaml.Unmarshal([]byte(doc), &u.Object) != nil {
+			if report.Rollouts+report.Experiments == 0 || yaml.Unmarshal([]byte(doc), &u.Object) != nil {
 				continue // not ours, or not YAML: it never reaches the server
 			}
 			u.SetNamespace(fmt.Sprintf("doc-%d", i))

@@ -30,31 +30,32 @@ type schema struct {
 	rules      *cel.Validator
 }
 
-func newSchema(crd []byte) (*schema, error) {
+func newSchema(crd []byte) (kind string, s *schema, err error) {
 	var definition apiextensionsv1.CustomResourceDefinition
 	if err := yaml.UnmarshalStrict(crd, &definition); err != nil {
-		return nil, fmt.Errorf("parsing CRD: %w", err)
+		return "", nil, fmt.Errorf("parsing CRD: %w", err)
 	}
 	i := slices.IndexFunc(definition.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool {
 		return v.Name == v1alpha1.GroupVersion.Version
 	})
 	if i < 0 || definition.Spec.Versions[i].Schema == nil {
-		return nil, fmt.Errorf("reading CRD %q: no schema for version %q", definition.Name, v1alpha1.GroupVersion.Version)
+		return "", nil, fmt.Errorf("reading CRD %q: no schema for version %q", definition.Name, v1alpha1.GroupVersion.Version)
 	}
 	var props apiextensions.JSONSchemaProps
 	source := definition.Spec.Versions[i].Schema.OpenAPIV3Schema
 	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(source, &props, nil); err != nil {
-		return nil, fmt.Errorf("converting schema of CRD %q: %w", definition.Name, err)
+		return "", nil, fmt.Errorf("converting schema of CRD %q: %w", definition.Name, err)
 	}
-	s, err := structural.NewStructural(&props)
+	shape, err := structural.NewStructural(&props)
 	if err != nil {
-		return nil, fmt.Errorf("reading schema of CRD %q: %w", definition.Name, err)
+		return "", nil, fmt.Errorf("reading schema of CRD %q: %w", definition.Name, err)
 	}
 	openAPI, _, err := validation.NewSchemaValidator(&props)
 	if err != nil {
-		return nil, fmt.Errorf("compiling schema of CRD %q: %w", definition.Name, err)
+		return "", nil, fmt.Errorf("compiling schema of CRD %q: %w", definition.Name, err)
 	}
-	return &schema{structural: s, openAPI: openAPI, rules: cel.NewValidator(s, true, celconfig.PerCallLimit)}, nil
+	rules := cel.NewValidator(shape, true, celconfig.PerCallLimit)
+	return definition.Spec.Names.Kind, &schema{structural: shape, openAPI: openAPI, rules: rules}, nil
 }
 
 // check does to the object what an API server does on create: it sets defaults in place and returns what it refuses.
@@ -88,7 +89,7 @@ func named(object map[string]any) field.ErrorList {
 		return nil
 	}
 	if name == "" {
-		return field.ErrorList{field.Required(path, "a rollout needs a name")}
+		return field.ErrorList{field.Required(path, "it needs a name")}
 	}
 	var errs field.ErrorList
 	for _, reason := range apivalidation.NameIsDNSSubdomain(name, false) {
