@@ -31,6 +31,8 @@ type Service struct {
 	Namespace string
 	Name      string
 	Port      int
+	// TargetPort is the port of the pods, where it is not Port; 0 otherwise.
+	TargetPort int
 	// Hosts are further hosts, beside Name.Namespace.svc.cluster.local, that enter through Gateways ("namespace/name").
 	Hosts    []string
 	Gateways []string

@@ -85,6 +85,7 @@ func (s Service) validate() error {
 		labelForm.check("service.namespace", s.Namespace),
 		labelForm.check("service.name", s.Name),
 		between("service.port", s.Port, 1, 65535),
+		between("service.targetPort", s.TargetPort, 0, 65535),
 	}
 	for i, host := range s.Hosts {
 		field := fmt.Sprintf("service.hosts[%d]", i)

@@ -26,6 +26,7 @@ func TestValidate(t *testing.T) {
 		"Namespace":    {"A namespace is one label of the host.", func(t *Traffic) { t.Service.Namespace = "a.b" }, []string{`service.namespace "a.b"`, "must be a DNS label"}},
 		"ServiceName":  {"So is the name.", func(t *Traffic) { t.Service.Name = "Coolant" }, []string{`service.name "Coolant"`, "must be a DNS label"}},
 		"Port":         {"A port has 16 bits.", func(t *Traffic) { t.Service.Port = 65536 }, []string{"service.port 65536", "between 1 and 65535"}},
+		"TargetPort":   {"So has that of the pods.", func(t *Traffic) { t.Service.TargetPort = -1 }, []string{"service.targetPort -1", "between 0 and 65535"}},
 		"Host":         {"A host of everything would take the traffic of every service.", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{"*"}, []string{"edge/public"} }, []string{`service.hosts[0] "*"`, "must be a host name"}},
 		"HostTwice":    {"Istio refuses duplicates.", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{"a.b", "a.b"}, []string{"g"} }, []string{`service.hosts[1] "a.b"`, "given once"}},
 		"OwnHost":      {"The service's own host is always there.", func(t *Traffic) { t.Service.Hosts, t.Service.Gateways = []string{t.Service.FQDN()}, []string{"g"} }, []string{"service.hosts[0]", "not be the service's own host"}},
