@@ -228,7 +228,7 @@ var rbacMarker = regexp.MustCompile(`\+kubebuilder:rbac:groups=([^,]*),resources
 func TestRights(t *testing.T) {
 	want := map[string]string{}
 	for _, m := range rbacMarker.FindAllStringSubmatch(string(read(t, "../rollout/controller/doc.go")), -1) {
-		grant(want, []string{m[1]}, strings.Split(m[2], ";"), strings.Split(m[3], ";"))
+		grant(want, []string{strings.Trim(m[1], `"`)}, strings.Split(m[2], ";"), strings.Split(m[3], ";"))
 	}
 	if len(want) < 5 {
 		t.Fatalf("found %d markers in the controller, want more", len(want))
