@@ -120,34 +120,46 @@ func (w *world) deploy(version string) {
 	w.Deploy(space, service+"-"+version, map[string]string{"app": service, "version": version})
 }
 
-// routes are the names of the routes that the VirtualService has, in order.
-func (w *world) routes() []string {
+// routes waits until the VirtualService, which is Siskin's alone, has the routes of these names, in order.
+func (w *world) routes(want ...string) {
 	w.t.Helper()
-	var vs networkingv1.VirtualService
-	if err := w.Client.Get(w.t.Context(), client.ObjectKey{Namespace: space, Name: service}, &vs); err != nil {
-		w.t.Fatal(err)
-	}
-	if managers := vs.GetManagedFields(); len(managers) != 1 || managers[0].Manager != "siskin" {
-		w.t.Errorf("managers of the VirtualService: got %v, want siskin alone", managers)
-	}
-	var names []string
-	for _, r := range vs.Spec.Http {
-		names = append(names, r.GetName())
-	}
-	return names
+	controlplane.Until(w.t, "the routes", func(ctx context.Context) error {
+		var vs networkingv1.VirtualService
+		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: space, Name: service}, &vs); err != nil {
+			return err
+		}
+		if managers := vs.GetManagedFields(); len(managers) != 1 || managers[0].Manager != "siskin" {
+			return fmt.Errorf("the VirtualService is managed by %v, want siskin alone", managers)
+		}
+		var names []string
+		for _, r := range vs.Spec.Http {
+			names = append(names, r.GetName())
+		}
+		return same(names, want)
+	})
 }
 
-func (w *world) subsets() []string {
+// subsets waits until the DestinationRule has the subsets of these names, in order.
+func (w *world) subsets(want ...string) {
 	w.t.Helper()
-	var dr networkingv1.DestinationRule
-	if err := w.Client.Get(w.t.Context(), client.ObjectKey{Namespace: space, Name: service}, &dr); err != nil {
-		w.t.Fatal(err)
+	controlplane.Until(w.t, "the subsets", func(ctx context.Context) error {
+		var dr networkingv1.DestinationRule
+		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: space, Name: service}, &dr); err != nil {
+			return err
+		}
+		var names []string
+		for _, s := range dr.Spec.Subsets {
+			names = append(names, s.GetName())
+		}
+		return same(names, want)
+	})
+}
+
+func same(got, want []string) error {
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("got %v, want %v", got, want)
 	}
-	var names []string
-	for _, s := range dr.Spec.Subsets {
-		names = append(names, s.GetName())
-	}
-	return names
+	return nil
 }
 
 // leader holds the lease.
@@ -172,9 +184,7 @@ func TestController(t *testing.T) {
 	w.create(25)
 	w.deploy("v1")
 	w.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
-	if got := w.routes(); !slices.Equal(got, []string{"pin-stable", "stable-buckets", "weighted"}) {
-		t.Errorf("routes at rest: got %v", got)
-	}
+	w.routes("pin-stable", "stable-buckets", "weighted")
 
 	w.want("v2")
 	w.until("the run to wait for v2", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run != nil })
@@ -183,20 +193,14 @@ func TestController(t *testing.T) {
 	}
 	w.deploy("v2")
 	w.until("v2 to have its first step", func(ro *v1alpha1.Rollout) bool { return ro.Status.Weight == 25 })
-	if got := w.routes(); !slices.Contains(got, "canary-buckets") {
-		t.Errorf("routes of the run: got %v", got)
-	}
-	if got := w.subsets(); !slices.Equal(got, []string{"v1", "v2"}) {
-		t.Errorf("subsets of the run: got %v", got)
-	}
+	w.routes("pin-canary", "pin-stable", "canary-buckets", "stable-buckets", "weighted")
+	w.subsets("v1", "v2")
 
 	w.handOver(first, prometheus)
 	w.want("v1")
 	w.until("the run to be taken back", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.Weight == 0 })
-	if got := w.routes(); slices.Contains(got, "canary-buckets") {
-		t.Errorf("routes after the run: got %v", got)
-	}
-	w.events("RolledBack")
+	w.routes("pin-stable", "stable-buckets", "weighted")
+	w.events("VersionSetBack")
 	w.audit()
 }
 

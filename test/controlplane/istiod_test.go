@@ -169,7 +169,8 @@ func (w *meshWorld) meant() []envoy.Route {
 		for _, m := range matches {
 			e := envoy.Route{Name: r.Name, Match: conditions(m), Destinations: w.destinations(r)}
 			if !r.NoRetries {
-				e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled" // Istio's default
+				// Istio's default.
+				e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 			}
 			out = append(out, e)
 		}

@@ -142,7 +142,7 @@ func (p *Plane) startIstiod() {
 // Config speaks to the API server as somebody.
 func (p *Plane) Config(as identity) *rest.Config {
 	return &rest.Config{
-		Host: "https://" + p.api, BearerToken: as.token, QPS: -1,
+		Host: "https://" + p.api, BearerToken: as.token, QPS: -1, Timeout: answering,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(p.path("certificates"), "apiserver.crt")},
 	}
 }
@@ -184,24 +184,30 @@ func (p *Plane) until(what string, process *Process, ask func(ctx context.Contex
 	})
 }
 
-// Until asks again and again until the answer is nil. Other processes cannot be waited for in another way.
+// Until asks again and again until the answer is nil. Other processes cannot be waited for in another way. One question
+// may take the time of answering; when patience ends, the last complaint that an answer gave is shown.
 func Until(tb testing.TB, what string, ask func(ctx context.Context) error) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), patience)
-	defer cancel()
+	began := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := ask(ctx)
-		if err == nil {
+		err := once(tb.Context(), ask)
+		switch {
+		case err == nil:
 			return
+		case time.Since(began) > patience:
+			tb.Fatalf("waiting %s for %s: %v", patience, what, err)
 		}
-		select {
-		case <-ctx.Done():
-			tb.Fatalf("waiting for %s: %v", what, err)
-		case <-tick.C:
-		}
+		<-tick.C
 	}
+}
+
+// once asks one question.
+func once(ctx context.Context, ask func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answering)
+	defer cancel()
+	return ask(ctx)
 }
 
 func get(url string) func(context.Context) error { return getWith(http.DefaultClient, url) }

@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// patience is how long a program may take for anything that is waited for; a loaded machine is slow, not wrong.
-const patience = 90 * time.Second
+// A loaded machine is slow, not wrong: patience is how long a program may take for anything that is waited for, and
+// answering how long for one answer.
+const (
+	patience  = 60 * time.Second
+	answering = 10 * time.Second
+)
 
 // Process is a program that a test runs, in a process group of its own.
 type Process struct {

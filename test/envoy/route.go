@@ -23,6 +23,8 @@ type Route struct {
 	// Retries are further attempts; 0 is none.
 	Retries uint32
 	RetryOn string
+	// RetryCodes are the statuses that "retriable-status-codes" means.
+	RetryCodes []uint32
 	// Timeout of the whole exchange; 0 is none.
 	Timeout time.Duration
 	// Hash policies, mirrors and what the route changes of filters, in words; Siskin's routes have none.
@@ -67,6 +69,7 @@ func readRoute(in *routev3.Route) (Route, error) {
 		return out, err
 	}
 	out.Retries, out.RetryOn = action.GetRetryPolicy().GetNumRetries().GetValue(), action.GetRetryPolicy().GetRetryOn()
+	out.RetryCodes = action.GetRetryPolicy().GetRetriableStatusCodes()
 	if action.GetRetryPolicy() != nil && action.GetRetryPolicy().GetNumRetries() == nil {
 		out.Retries = 1 // Envoy's default
 	}
