@@ -22,6 +22,8 @@ const (
 	RateLimits Feature = "a rate limit"
 	// Exposure is further hosts that enter through gateways.
 	Exposure Feature = "hosts behind gateways"
+	// Policies are settings for how proxies speak to the endpoints.
+	Policies Feature = "a traffic policy"
 )
 
 // Features lists all features.
@@ -79,6 +81,7 @@ func (t Traffic) asks() []Feature {
 	need(HeaderBuckets, t.BucketHeader != "")
 	need(CookieBuckets, t.Cookie != nil)
 	need(RateLimits, t.RateLimit != nil)
+	need(Policies, len(t.Policy) > 0)
 	need(Exposure, len(t.Service.Hosts)+len(t.Service.Gateways) > 0)
 	return all
 }

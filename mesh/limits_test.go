@@ -33,6 +33,7 @@ func TestLimits(t *testing.T) {
 		"Rest":        {"Nor is none of it on the canary.", nothing, func(t *Traffic) { *t = ramp(0, false, false) }, nil},
 		"Exposed":     {"Hosts need gateways that understand the routes.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, exposed, []Feature{Exposure}},
 		"Limited":     {"A rate limit is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, []Feature{RateLimits}},
+		"Policy":      {"So is a policy.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Policy = []byte("{}") }, []Feature{Policies}},
 		"TooMany":     {"Four variants are more than three.", Limits{Plane: "P", Can: Features(), Most: 3, Why: why}, arms, []Feature{Variants}},
 		"JustEnough":  {"Two are not.", Limits{Plane: "P", Can: Features(), Most: 2, Why: why}, nil, nil},
 		"AnyNumber":   {"Without a bound any number will do.", everything, arms, nil},
@@ -81,7 +82,7 @@ func TestUnsupportedErrorIsASentence(t *testing.T) {
 // that asks looks at, or one that every data plane expresses.
 func TestEveryFieldAsks(t *testing.T) {
 	known := map[reflect.Type][]string{
-		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "RateLimit"},
+		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "RateLimit", "Policy"},
 		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways"},
 		reflect.TypeFor[Share]():   {"Variant", "Version", "Buckets"},
 	}

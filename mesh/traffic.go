@@ -5,6 +5,8 @@
 // VirtualService, and the gateway obeys what was written. Nothing here knows an API or a clock.
 package mesh
 
+import "encoding/json"
+
 // Buckets is the number of slots that units fall in.
 const Buckets = 100
 
@@ -79,6 +81,9 @@ type Traffic struct {
 	BucketHeader string
 	Cookie       *Cookie
 	RateLimit    *RateLimit
+	// Policy is how proxies speak to the endpoints of every version: an object in the words of Istio's TrafficPolicy, with
+	// the fields connectionPool, loadBalancer, outlierDetection and tls only. A data plane without such words refuses it.
+	Policy json.RawMessage
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.

@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,6 +71,7 @@ func (t Traffic) Validate() error {
 		validateBucketHeader(t.BucketHeader),
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
+		validatePolicy(t.Policy),
 	)
 }
 
@@ -162,6 +165,25 @@ func validateBucketHeader(header string) error {
 		return fmt.Errorf("bucketHeader %q: must not be %q or %q, which have their own meaning", header, VariantHeader, "cookie")
 	}
 	return headerForm.check("bucketHeader", header)
+}
+
+// validatePolicy checks that a policy is an object of known fields. What is in the fields is for the data plane to say.
+func validatePolicy(policy json.RawMessage) error {
+	if len(policy) == 0 {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(policy, &fields); err != nil {
+		return fmt.Errorf("policy %.120q: must be an object: %w", policy, err)
+	}
+	var errs []error
+	known := []string{"connectionPool", "loadBalancer", "outlierDetection", "tls"}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("policy.%s: must be one of %q", name, known))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Cookie) validate() error {

@@ -21,6 +21,9 @@ func TestValidate(t *testing.T) {
 			t.Service.Hosts, t.Service.Gateways = []string{"predict.example.com", "*.example.org"}, []string{"edge/public"}
 		}, nil},
 		"Limited":      {"A burst of 0 is the rate.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, nil},
+		"Policy":       {"A policy is an object of known fields.", func(t *Traffic) { t.Policy = []byte(`{"tls":{"mode":"DISABLE"}}`) }, nil},
+		"PolicyField":  {"Others would be lost.", func(t *Traffic) { t.Policy = []byte(`{"tunnel":{}}`) }, []string{"policy.tunnel", `one of ["connectionPool"`}},
+		"PolicyShape":  {"Nor is it a list.", func(t *Traffic) { t.Policy = []byte(`[]`) }, []string{`policy "[]"`, "must be an object"}},
 		"NoRollout":    {"Objects need a name.", func(t *Traffic) { t.Rollout = "" }, []string{`rollout ""`, "must be a DNS name"}},
 		"LongRollout":  {"The name is a label value too.", func(t *Traffic) { t.Rollout = strings.Repeat("r", 64) }, []string{"rollout", "at most 63 characters"}},
 		"Namespace":    {"A namespace is one label of the host.", func(t *Traffic) { t.Service.Namespace = "a.b" }, []string{`service.namespace "a.b"`, "must be a DNS label"}},

@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"fmt"
 	"slices"
 
 	api "istio.io/api/networking/v1alpha3"
@@ -11,7 +12,15 @@ import (
 )
 
 // destinationRule has one subset per distinct version, sorted: the end of a run swaps roles, not subsets.
-func destinationRule(t mesh.Traffic, extra []string) *networkingv1.DestinationRule {
+//
+// The policy is written to each subset, not above them. Where a user's own DestinationRule names the same host, Istio takes
+// the top level of the older of the two alone, but a subset's fields override it one by one: so what the user's rule sets
+// and ours does not stays in force, whichever came first.
+func destinationRule(t mesh.Traffic, extra []string) (*networkingv1.DestinationRule, error) {
+	policy, err := trafficPolicy(t.Policy)
+	if err != nil {
+		return nil, err
+	}
 	versions := append([]string{}, extra...)
 	for _, s := range t.Shares {
 		versions = append(versions, s.Version)
@@ -30,7 +39,21 @@ func destinationRule(t mesh.Traffic, extra []string) *networkingv1.DestinationRu
 		dr.Spec.Subsets = append(dr.Spec.Subsets, &api.Subset{
 			Name:   SubsetName(version),
 			Labels: map[string]string{t.VersionLabel: version},
+			// Each has its own: messages are compared and changed one by one.
+			TrafficPolicy: policy.DeepCopy(),
 		})
 	}
-	return dr
+	return dr, nil
+}
+
+// trafficPolicy reads a policy by Istio's own reader, which knows durations such as "1m" too; nil for none.
+func trafficPolicy(policy []byte) (*api.TrafficPolicy, error) {
+	if len(policy) == 0 {
+		return nil, nil //nolint:nilnil // no policy is an answer, not an error
+	}
+	out := &api.TrafficPolicy{}
+	if err := out.UnmarshalJSON(policy); err != nil {
+		return nil, fmt.Errorf("reading policy %.120q: %w", policy, err)
+	}
+	return out, nil
 }

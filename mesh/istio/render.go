@@ -46,7 +46,11 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering rate limit of rollout %q: %w", t.Rollout, err)
 	}
-	return Objects{VirtualService: virtualService(t), DestinationRule: destinationRule(t, nil), EnvoyFilter: filter}, nil
+	rule, err := destinationRule(t, nil)
+	if err != nil {
+		return Objects{}, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
+	}
+	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter}, nil
 }
 
 // RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are
@@ -55,7 +59,11 @@ func RenderDestinationRule(t mesh.Traffic, extraVersions ...string) (*networking
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
 	}
-	return destinationRule(t, extraVersions), nil
+	rule, err := destinationRule(t, extraVersions)
+	if err != nil {
+		return nil, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
+	}
+	return rule, nil
 }
 
 func objectMeta(t mesh.Traffic, name string) metav1.ObjectMeta {

@@ -34,6 +34,7 @@ func sign(route *unstructured.Unstructured, last *v1alpha1.LastRunStatus) error 
 // lookAtMesh reads the route and the subsets as they stand. It ends the pass when one of them is somebody else's.
 func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	p.live = map[string]*unstructured.Unstructured{}
+	r.lookAtRules(ctx, p)
 	t := p.traffic()
 	if t.Shares[0].Version == "" {
 		t.Shares[0].Version = p.ro.Spec.Version

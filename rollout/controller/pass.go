@@ -25,10 +25,17 @@ type pass struct {
 	outcome  rollout.Outcome
 
 	stableReady, canaryReady bool
-	// live is what stands in the mesh, by kind. When subsets could not be read, blind says why.
-	live      map[string]*unstructured.Unstructured
-	routeKind string
-	blind     error
+	// spreading says what the mesh has not yet told all its proxies; empty when it has, or does not say.
+	spreading string
+	// router speaks to the provider that the spec names.
+	router Router
+	// live is what stands in the mesh, by keyOf; route is the key of the route. When subsets could not be read, blind
+	// says why.
+	live  map[string]*unstructured.Unstructured
+	route string
+	blind error
+	// theirs are the fields of the service's policy that the user's own rules set, with the rule's name.
+	theirs map[string]string
 	// gone is set when the mesh says that the run has ended, although the status does not know yet.
 	gone *v1alpha1.LastRunStatus
 	// busy says that the source of evidence is to be asked again soon: too many questions were under way, or something
@@ -245,6 +252,7 @@ func (p *pass) traffic() mesh.Traffic {
 }
 
 // until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
+	t.Policy = policyOf(p.ro, p.theirs)
 func (p *pass) until(lag time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond

@@ -34,7 +34,11 @@ var celCases = map[string]struct {
 	path string
 	bad  string // YAML
 	want string
+	// then, where there is one, is what the value is changed to after it was created.
+	then string
 }{
+	"TargetPort":       {path: "spec.service.targetPort", bad: "9000", want: "service.targetPort may only be specified when provider writes Services: 'GatewayAPI'"},
+	"ProviderChange":   {path: "spec.provider", bad: "Istio", then: "GatewayAPI", want: "provider may not be changed; delete the Rollout and create it anew"},
 	"LongName":         {path: "metadata.name", bad: strings.Repeat("a", 53), want: "metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"},
 	"Version":          {path: "spec.version", bad: "-v1", want: "version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"},
 	"ServiceName":      {path: "spec.service.name", bad: "Coolant", want: "service.name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
@@ -47,6 +51,20 @@ var celCases = map[string]struct {
 	"Cookie":           {path: "spec.assignment", bad: "{cookie: {name: 'a b'}}", want: "assignment.cookie.name must consist of letters, digits, '_' and '-'"},
 	"CookieAge":        {path: "spec.assignment", bad: "{cookie: {name: a, maxAge: 500ms}}", want: "assignment.cookie.maxAge must be between 1s and 8760h"},
 	"Burst":            {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, burst: 4}", want: "rateLimit.burst must be at least rateLimit.requestsPerSecond"},
+	"PoolEmpty":        {path: "spec.traffic", bad: "{policy: {connectionPool: {}}}", want: "traffic.policy.connectionPool must set tcp or http"},
+	"ConnectTimeout":   {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {connectTimeout: 2h}}}}", want: "connectTimeout must be between 1ms and 1h"},
+	"IdleTCP":          {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {idleTimeout: 0s}}}}", want: "idleTimeout must be between 1ms and 720h"},
+	"IdleHTTP":         {path: "spec.traffic", bad: "{policy: {connectionPool: {http: {idleTimeout: 721h}}}}", want: "idleTimeout must be between 1ms and 720h"},
+	"ConnectionAge":    {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {maxConnectionDuration: 10us}}}}", want: "maxConnectionDuration must be between 1ms and 720h"},
+	"TwoLocalities":    {path: "spec.traffic", bad: "{policy: {loadBalancer: {localityLbSetting: {failoverPriority: [a], failover: [{from: a, to: b}]}}}}", want: "localityLbSetting may set only one of distribute, failover and failoverPriority"},
+	"Distribute":       {path: "spec.traffic", bad: "{policy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {a: 60, b: 39}}]}}}}", want: "distribute.to must have shares between 1 and 100 that sum to 100"},
+	"Failover":         {path: "spec.traffic", bad: "{policy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: a}]}}}}", want: "failover.from and failover.to must differ"},
+	"OutlierInterval":  {path: "spec.traffic", bad: "{policy: {outlierDetection: {interval: 61m}}}", want: "outlierDetection.interval must be between 1ms and 1h"},
+	"OutlierTime":      {path: "spec.traffic", bad: "{policy: {outlierDetection: {baseEjectionTime: 0s}}}", want: "outlierDetection.baseEjectionTime must be between 1ms and 24h"},
+	"MutualAlone":      {path: "spec.traffic", bad: "{policy: {tls: {mode: MUTUAL, clientCertificate: /c}}}", want: "tls.credentialName, or tls.clientCertificate and tls.privateKey, must be set when mode is 'MUTUAL'"},
+	"KeyOfSimple":      {path: "spec.traffic", bad: "{policy: {tls: {mode: SIMPLE, privateKey: /k}}}", want: "tls.clientCertificate and tls.privateKey may only be specified when mode is 'MUTUAL'"},
+	"NameOfIstio":      {path: "spec.traffic", bad: "{policy: {tls: {mode: ISTIO_MUTUAL, sni: a}}}", want: "tls may set nothing but mode when mode is 'DISABLE' or 'ISTIO_MUTUAL'"},
+	"TwoCredentials":   {path: "spec.traffic", bad: "{policy: {tls: {mode: SIMPLE, credentialName: a, caCertificates: /c}}}", want: "tls.credentialName may not be specified together with clientCertificate, privateKey or caCertificates"},
 	"GateName":         {path: "spec.gates", bad: "[{name: Errors, type: ErrorRate}]", want: "gate name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
 	"NoThreshold":      {path: "spec.gates", bad: "[{name: a, type: Latency}]", want: "threshold is required when type is 'Latency'"},
 	"ThresholdOfOther": {path: "spec.gates", bad: "[{name: a, type: ErrorRate, threshold: 1s}]", want: "threshold may only be specified when type is 'Latency'"},

@@ -52,6 +52,16 @@ type RolloutSpec struct {
 
 	// workload says what runs the versions.
 	// +optional
+	// provider says what splits the traffic. It may not be changed: what the old one wrote would stay.
+	// +kubebuilder:default=Istio
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="provider may not be changed; delete the Rollout and create it anew"
+	// +optional
+	Provider Provider `json:"provider,omitempty"`
+
+	// traffic says how proxies reach the service.
+	// +optional
+	Traffic *TrafficSpec `json:"traffic,omitempty"`
+
 	Workload WorkloadSpec `json:"workload,omitempty"`
 
 	// assignment says how a unit is recognised. Without it requests are drawn at random and nothing is sticky.

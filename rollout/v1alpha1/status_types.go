@@ -15,6 +15,9 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionPaused is present and true while a run is paused.
 	ConditionPaused = "Paused"
+	// ConditionRestricted is present and true while a part of the spec is not in force as it is written; its message says
+	// which and why. Nothing waits for it.
+	ConditionRestricted = "Restricted"
 )
 
 // Labels and annotations that the outside sees.

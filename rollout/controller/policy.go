@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// policyOf writes the policy of the spec in the form of mesh.Traffic, without the fields that a rule of the user sets. It is
+// nil when nothing is left.
+func policyOf(ro *v1alpha1.Rollout, theirs map[string]string) json.RawMessage {
+	if ro.Spec.Traffic == nil || ro.Spec.Traffic.Policy == nil {
+		return nil
+	}
+	left := ro.Spec.Traffic.Policy.DeepCopy()
+	for field := range theirs {
+		switch field {
+		case "connectionPool":
+			left.ConnectionPool = nil
+		case "loadBalancer":
+			left.LoadBalancer = nil
+		case "outlierDetection":
+			left.OutlierDetection = nil
+		case "tls":
+			left.TLS = nil
+		}
+	}
+	raw, err := json.Marshal(left)
+	if err != nil || string(raw) == "{}" {
+		return nil // strings, numbers and durations always encode
+	}
+	return raw
+}
+
+// lookAtRules reads which fields of the policy rules of the user set for the service: those stay the user's. When they
+// cannot be read, the subsets are left as they are until they can.
+func (r *Reconciler) lookAtRules(ctx context.Context, p *pass) {
+	if p.ro.Spec.Traffic == nil || p.ro.Spec.Traffic.Policy == nil {
+		return
+	}
+	var list unstructured.UnstructuredList
+	list.SetAPIVersion("networking.istio.io/v1")
+	list.SetKind("DestinationRuleList")
+	// What Siskin wrote carries the label; what is left are a few rules in each namespace.
+	if err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), unlabelled()); err != nil {
+		p.blind = fmt.Errorf("listing the DestinationRules of namespace %q: %w", p.ro.Namespace, err)
+		return
+	}
+	p.theirs = map[string]string{}
+	for _, rule := range list.Items {
+		host, _, _ := unstructured.NestedString(rule.Object, "spec", "host")
+		if !names(host, p.ro) {
+			continue
+		}
+		policy, _, _ := unstructured.NestedMap(rule.Object, "spec", "trafficPolicy")
+		for field := range policy {
+			if p.theirs[field] == "" || rule.GetName() < p.theirs[field] {
+				p.theirs[field] = rule.GetName()
+			}
+		}
+	}
+}
+
+// unlabelled selects the objects that Siskin did not write.
+func unlabelled() client.ListOption {
+	without, err := labels.NewRequirement(v1alpha1.LabelRollout, selection.DoesNotExist, nil)
+	if err != nil {
+		return client.MatchingLabelsSelector{} // the label is a constant, and everything is more than enough
+	}
+	return client.MatchingLabelsSelector{Selector: labels.NewSelector().Add(*without)}
+}
+
+// names says whether a host, short or whole, is that of the rollout's service.
+func names(host string, ro *v1alpha1.Rollout) bool {
+	s := mesh.Service{Namespace: ro.Namespace, Name: ro.Spec.Service.Name}
+	return strings.EqualFold(host, s.FQDN()) || strings.EqualFold(host, s.Name)
+}
+
+// restrict tells by a condition what is not in force as it is written.
+func (p *pass) restrict() {
+	if p.blind != nil {
+		return // what could not be read may still hold
+	}
+	all := p.restrictions()
+	if len(all) == 0 {
+		meta.RemoveStatusCondition(&p.ro.Status.Conditions, v1alpha1.ConditionRestricted)
+		return
+	}
+	meta.SetStatusCondition(&p.ro.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionRestricted, Status: metav1.ConditionTrue, Reason: string(reasonRestricted),
+		Message: strings.Join(all, "; "), ObservedGeneration: p.ro.Generation,
+	})
+}
+
+// restrictions say which parts of the spec are not in force as they are written, and why.
+func (p *pass) restrictions() []string {
+	var all []string
+	if t := p.ro.Spec.Traffic; t != nil && t.Policy != nil {
+		for field, set := range map[string]bool{
+			"connectionPool": t.Policy.ConnectionPool != nil, "loadBalancer": t.Policy.LoadBalancer != nil,
+			"outlierDetection": t.Policy.OutlierDetection != nil, "tls": t.Policy.TLS != nil,
+		} {
+			if rule := p.theirs[field]; set && rule != "" {
+				all = append(all, fmt.Sprintf("traffic.policy.%s is not written: DestinationRule %q sets it for the same host", field, rule))
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
