@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"testing"
@@ -78,7 +79,7 @@ func (w *world) ask(action v1alpha1.RequestAction) {
 	controlplane.Until(w.t, "the API to take "+string(action), func(ctx context.Context) error {
 		ro := w.get()
 		ro.Status.Requests = append(ro.Status.Requests, v1alpha1.Request{
-			ID: fmt.Sprintf("%s-%d", action, len(ro.Status.Requests)), Action: action, RequestedAt: metav1.NowMicro(),
+			ID: rand.Text(), Action: action, RequestedAt: metav1.NowMicro(),
 		})
 		return w.Client.Status().Update(ctx, ro) // a conflict is tried again
 	})
@@ -98,7 +99,7 @@ func (w *world) until(what string, is func(*v1alpha1.Rollout) bool) {
 	w.t.Helper()
 	controlplane.Until(w.t, what, func(context.Context) error {
 		if ro := w.get(); !is(ro) {
-			return fmt.Errorf("the status is %s %q: %+v", ro.Status.Reason, ro.Status.Message, ro.Status)
+			return fmt.Errorf("the status is %s %q, weight %d, stable %q", ro.Status.Reason, ro.Status.Message, ro.Status.Weight, ro.Status.StableVersion)
 		}
 		return nil
 	})

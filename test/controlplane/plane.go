@@ -69,6 +69,7 @@ func Start(tb testing.TB) *Plane {
 	p.startEtcd()
 	p.startAPIServer()
 	p.install()
+	p.ADS = freeAddr(tb)
 	p.startIstiod()
 	tb.Logf("the control plane was ready after %s", time.Since(began).Round(100*time.Millisecond))
 	return p
@@ -125,9 +126,17 @@ func ready(ctx context.Context, config *rest.Config) error {
 	return getWith(c, config.Host+"/readyz")(ctx)
 }
 
+// RestartIstiod stops istiod and starts another one at the same address.
+func (p *Plane) RestartIstiod() {
+	p.tb.Helper()
+	if err := p.istiod.Stop(); err != nil {
+		p.tb.Fatal(err)
+	}
+	p.startIstiod()
+}
+
 func (p *Plane) startIstiod() {
 	p.tb.Helper()
-	p.ADS = freeAddr(p.tb)
 	web := freeAddr(p.tb)
 	networks, mesh := p.path("networks.yaml"), p.path("mesh.yaml")
 	p.write(networks, "{}\n")

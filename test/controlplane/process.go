@@ -81,7 +81,12 @@ func (p *Process) start(dir, path string, env, args []string) error {
 // Stop asks the program to end, and waits for it. One that does not end in time is killed with all that it started, which
 // is an error; so is an exit status other than that of a clean end. It may be called again.
 func (p *Process) Stop() error {
-	_ = syscall.Kill(p.group, syscall.SIGTERM) // it may have ended by itself: then its exit status says so
+	select {
+	case <-p.ended: // its number may be another program's by now
+		return p.badEnd()
+	default:
+		_ = syscall.Kill(p.group, syscall.SIGTERM) // it may be ending by itself: then its exit status says so
+	}
 	select {
 	case <-p.ended:
 		return p.badEnd()
