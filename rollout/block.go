@@ -24,6 +24,9 @@ type Arm struct {
 	// bound (one number a bound).
 	Requests float64
 	Events   []float64
+	// Sent is the number of requests that met the variant, whatever became of them; 0 where nobody counts them. It is not
+	// recorded, since a record is replayed at other weights.
+	Sent float64 `json:"-"`
 	// Sum is the sum over the Requests of a mean without buckets, or the joules they cost, or how many of those sent
 	// were answered.
 	Sum float64

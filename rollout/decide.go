@@ -27,7 +27,9 @@ type Situation struct {
 	Asked Action
 	// CanaryReady says that the canary has an endpoint that is ready.
 	CanaryReady bool
-	Now         time.Time
+	// Spreading says what the mesh has not yet told all its proxies; empty when it has, or does not say.
+	Spreading string
+	Now       time.Time
 }
 
 // Outcome is a decision with its reason, in a word and in a sentence.
@@ -52,6 +54,7 @@ var rules = [...]rule{
 	whenNotReady,
 	whenNotBegun,
 	whenSkipped,
+	whenConverging,
 	whenHolding,
 	whenSafe,
 	whenOutOfTime,
@@ -132,6 +135,9 @@ func whenNotBegun(s Situation) (Outcome, bool) {
 	if s.Run.Step > 0 {
 		return Outcome{}, false
 	}
+	if s.Spreading != "" {
+		return whenConverging(s)
+	}
 	return Outcome{Advance, CanaryReady, fmt.Sprintf("the canary is ready; first step: %d %%", s.Plan.Steps[0].Weight)}, true
 }
 
@@ -140,6 +146,35 @@ func whenSkipped(s Situation) (Outcome, bool) {
 		return Outcome{}, false
 	}
 	return onward(s, StepSkipped, "step skipped by request"), true
+}
+
+// whenConverging waits until the mesh shows the weight: until its proxies have it, where the mesh tells, and until the requests
+// say so, where there are any. What is contradicted for long needs somebody.
+func whenConverging(s Situation) (Outcome, bool) {
+	share, bound := s.Run.Share, s.Plan.Settles()
+	late := !s.Now.Before(s.Run.StepStarted.Add(s.Plan.WarmUp + bound))
+	apart, spreading := !share.Apart.IsZero(), s.Spreading != ""
+	untold := share.Agreed.IsZero() && share.Seen && !late
+	switch {
+	case (apart || spreading) && s.overdue():
+		return Outcome{Pause, WeightNotRealised, s.unrealised()}, true
+	case apart && share.ApartUntil.Sub(share.Apart) >= bound, spreading && late:
+		return Outcome{Hold, WeightNotRealised, s.unrealised()}, true
+	}
+	return Outcome{Hold, Converging, s.unrealised()}, spreading || apart || untold
+}
+
+// unrealised says in what the mesh does not show the weight.
+func (s Situation) unrealised() string {
+	if s.Spreading != "" {
+		return s.Spreading
+	}
+	share := s.Run.Share
+	at := share.Last
+	if share.All > 0 && share.Apart.IsZero() {
+		at = share.Canary / share.All
+	}
+	return fmt.Sprintf("%s of the requests meet the canary, where the weight is %d", percent(at), s.Run.Weight(s.Plan))
 }
 
 func whenHolding(s Situation) (Outcome, bool) {

@@ -167,6 +167,68 @@ func TestDecide(t *testing.T) {
 			with(func(s *Situation) { s.Asked, s.Findings, s.Run.Step = AskPromote, found(Wait), 3 }),
 			want{Promote, StepSkipped},
 		},
+		"Spreading": {
+			"a step is not over before every proxy has its routes",
+			with(func(s *Situation) { s.Spreading, s.Now = "1 of 3 proxies", t0.Add(time.Minute) }),
+			want{Hold, Converging},
+		},
+		"SpreadingBeforeTheFirstStep": {
+			"no unit is sent to a subset that a proxy may not know",
+			with(func(s *Situation) { s.Run.Step, s.Spreading, s.Now = 0, "1 of 3 proxies", t0.Add(time.Second) }),
+			want{Hold, Converging},
+		},
+		"SpreadingTooLong": {
+			"a proxy that takes minutes will not have them by waiting",
+			with(func(s *Situation) { s.Spreading = "1 of 3 proxies" }),
+			want{Hold, WeightNotRealised},
+		},
+		"SpreadingAtCap": {
+			"then somebody has to look, whatever the plan says of the cap",
+			with(func(s *Situation) { s.Spreading, s.Now, s.Plan.RollbackAtCap = "1 of 3 proxies", atCap, true }),
+			want{Pause, WeightNotRealised},
+		},
+		"SpreadingAndHarm": {
+			"a weight that is not realised keeps nothing from being rolled back",
+			with(func(s *Situation) { s.Spreading, s.Findings = "1 of 3 proxies", found(Harm) }),
+			want{Rollback, ErrorsHarm},
+		},
+		"SpreadingAndAbort": {
+			"nor an operator from aborting",
+			with(func(s *Situation) { s.Spreading, s.Asked = "1 of 3 proxies", AskAbort }),
+			want{Rollback, Aborted},
+		},
+		"Untold": {
+			"requests have come, and too few to tell the weight",
+			with(func(s *Situation) { s.Run.Share.Seen, s.Now = true, t0.Add(time.Minute) }),
+			want{Hold, Converging},
+		},
+		"UntoldForLong": {
+			"what cannot be told is not waited for",
+			with(func(s *Situation) { s.Run.Share.Seen = true }),
+			want{Advance, StepPassed},
+		},
+		"Apart": {
+			"requests contradict the weight, as they do for a moment when a route changes",
+			with(func(s *Situation) { s.Run.Share.Apart, s.Run.Share.ApartUntil = t0, t0 }),
+			want{Hold, Converging},
+		},
+		"ApartForLong": {
+			"requests have contradicted the weight for minutes",
+			with(func(s *Situation) {
+				s.Run.Share.Apart, s.Run.Share.ApartUntil = t0, t0.Add(2*time.Minute)
+			}),
+			want{Hold, WeightNotRealised},
+		},
+		"ApartAtCap": {
+			"somebody has to look",
+			with(func(s *Situation) { s.Run.Share.Apart, s.Run.Share.ApartUntil, s.Now = t0, t0, atCap }),
+			want{Pause, WeightNotRealised},
+		},
+		"ApartAndSkip": {
+			"an operator may go on all the same",
+			with(func(s *Situation) { s.Run.Share.Apart, s.Asked = t0, AskPromote }),
+			want{Advance, StepSkipped},
+		},
 		"Holding": {
 			"a step lasts its time though every gate passes",
 			with(func(s *Situation) { s.Now = t0.Add(2*time.Minute - 1) }),
@@ -277,6 +339,8 @@ func anySituation(r *rand.Rand) Situation {
 	if r.IntN(5) > 0 {
 		s.Run.StepStarted, s.Run.Waiting = t0, t0
 	}
+	s.Spreading = pick(r, "", "", "1 of 3 proxies")
+	s.Run.Share = pick(r, Share{}, Share{Seen: true}, Share{Agreed: t0}, Share{Apart: t0, ApartUntil: t0.Add(time.Duration(r.IntN(300)) * time.Second)})
 	for range r.IntN(5) {
 		s.Findings = append(s.Findings, found(pick(r, Pass, Pass, Pass, Harm, Wait, NoData, Invalid, Verdict("?")))...)
 	}

@@ -15,10 +15,10 @@ func (a Arm) sound(n int) bool {
 		!slices.ContainsFunc(a.Events, func(x float64) bool { return !(x >= 0 && x <= a.Requests) })
 }
 
-// setBounds takes the histogram's bounds from the first block; they may not change within a run, since counts above
+// setBounds takes a latency histogram's bounds from the first block; they may not change within a run, since counts above
 // different bounds cannot be multiplied.
 func (t *Trail) setBounds(g Gate, bounds []float64) {
-	if len(bounds) == 0 || t.Broken != "" {
+	if g.Type != Latency || len(bounds) == 0 || t.Broken != "" {
 		return
 	}
 	if len(t.Bounds) > 0 {
@@ -44,7 +44,8 @@ func (t *Trail) setBounds(g Gate, bounds []float64) {
 // 0.3 ms instead of 0.2 ms is slower beyond doubt, and nobody who asked for 250 ms minds.
 const matterOf = 5
 
-func (t *Trail) countEvents(c Counts) {
+// countEvents adds a block's events to the side of harm and, where the weight is realised, to what the step is judged by.
+func (t *Trail) countEvents(c Counts, realised bool) {
 	want := t.First + len(t.Harm)
 	if t.Broken != "" || len(t.Harm) == 0 || !c.Stable.sound(want) || !c.Canary.sound(want) {
 		return
@@ -58,6 +59,9 @@ func (t *Trail) countEvents(c Counts) {
 	}
 	xc, xs := c.Canary.Events[t.SLO], c.Stable.Events[t.SLO]
 	t.Curve.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
+	if !realised {
+		return
+	}
 	t.Safety.Add(xc, c.Canary.Requests, xs, c.Stable.Requests)
 	t.Below.Add(xc, c.Canary.Requests)
 	t.Canary = stats.Cluster{Sum: t.Canary.Sum + xc, Count: t.Canary.Count + c.Canary.Requests}

@@ -191,8 +191,9 @@ func (t Trail) clone() Trail {
 	return t
 }
 
-// count adds a gate's counts of one block that ended at end; weight is the canary's share of the buckets, in percent.
-func (t *Trail) count(g Gate, c Counts, end time.Time, weight int) {
+// count adds a gate's counts of one block that ended at end; weight is the canary's share of the buckets, in percent. What
+// is judged at that weight is counted only when it is realised; errors and slow requests harm at any weight.
+func (t *Trail) count(g Gate, c Counts, end time.Time, weight int, realised bool) {
 	stable, canary := c.Stable.counted(g), c.Canary.counted(g)
 	if stable {
 		t.StableData = end
@@ -202,23 +203,24 @@ func (t *Trail) count(g Gate, c Counts, end time.Time, weight int) {
 	}
 	if stable && canary {
 		t.LastData = end
+	}
+	if stable && canary && realised {
 		t.Blocks++
 	}
 	switch {
+	case g.byRequest():
+		t.setBounds(g, c.Bounds)
+		t.countEvents(c, realised)
+	case g.Type == Data:
+		t.countAnswers(c)
+	case !realised:
 	case g.bucketed():
 		t.countBuckets(g, c)
 	case g.paired():
 		t.countPair(c)
 		t.bet(g, c)
-	case g.Type == Data:
-		t.countAnswers(c)
 	case g.Type == SampleRatio:
 		t.countUnits(c, weight)
-	case g.Type == Latency:
-		t.setBounds(g, c.Bounds)
-		t.countEvents(c)
-	case g.Type == ErrorRate:
-		t.countEvents(c)
 	}
 }
 

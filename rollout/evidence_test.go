@@ -17,9 +17,11 @@ func stream(r *rand.Rand, count int) []Block {
 	s := healthy()
 	s.requests = 60
 	s.worse = pick(r, 0.5, 1, 3)
+	without := pick(r, "sticky", "") // whose buckets mostly contradict the weight
 	blocks := make([]Block, 0, count)
 	for i := range count {
 		b := s.block(r, i, pick(r, 5, 25, 50))
+		delete(b.Counts, without)
 		switch r.IntN(10) {
 		case 0:
 			delete(b.Counts, pick(r, "errors", "latency", "quality"))

@@ -3,6 +3,7 @@ package rollout
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -71,9 +72,10 @@ func (s service) more(r *rand.Rand, counts map[string]Counts, weight int) {
 	units := draw(r, 200, float64(weight)/100)
 	counts["units"] = Counts{Canary: Arm{Requests: units}, Stable: Arm{Requests: 200 - units}}
 	var sticky Counts
+	canaries := Allocate("run-1", weight)
 	for b := range Buckets {
 		to, ratio := &sticky.Stable, 1.0
-		if b < weight {
+		if slices.Contains(canaries, b) {
 			to, ratio = &sticky.Canary, s.worse
 		}
 		n := math.Round(s.requests / Buckets)

@@ -181,6 +181,7 @@ func TestRemaining(t *testing.T) {
 			for i := 0; i < 2000 && took == 0; i++ {
 				b := s.block(r, i, 25)
 				b.Counts["errors"] = Counts{Stable: Arm{Requests: 300, Events: []float64{6}}, Canary: Arm{Requests: 100, Events: []float64{2}}}
+				delete(b.Counts, "sticky") // its buckets would say that the weight is not the step's
 				run = run.Count(p, []Block{b})
 				f := findingOf(name, Judge(p, run, nil, b.End))
 				if i+1 == asked {

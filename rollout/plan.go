@@ -79,6 +79,8 @@ type Plan struct {
 	Cap time.Duration
 	// FalseAlarm bounds the probability of rolling back a healthy canary, Miss that of promoting one at a margin.
 	FalseAlarm, Miss float64
+	// Sticky says that units keep their variant, so that the share of requests is that of the units and not of the draws.
+	Sticky bool
 	// RollbackAtCap rolls back instead of pausing when the evidence is inconclusive at the cap.
 	RollbackAtCap bool
 }

@@ -18,6 +18,9 @@ type Run struct {
 	Paused   Reason
 	PausedAt time.Time
 	Evidence Evidence
+	// Share is what telemetry says of the present weight; Spreading is when the mesh last said that not every proxy has it.
+	Share     Share
+	Spreading time.Time
 }
 
 // Begin returns a run that has not yet sent any unit to the canary. Where a gate is judged by bucket, its first blocks lie
@@ -43,8 +46,8 @@ func (r Run) Weight(p Plan) int {
 
 // Count returns the run with the blocks added to its evidence. Each block counts once: one that ends at or before
 // LastBlock is passed over, and so is one that began before the present weight had been in force for the warm-up (the
-// block of the change itself among them). What ended before the canary met its first unit is the buckets' own past. It
-// shares no memory with r.
+// block of the change itself among them). What ended before the canary met its first unit is the buckets' own past. Of a
+// block at whose end the weight had not shown yet only what harms is counted. It shares no memory with r.
 func (r Run) Count(p Plan, blocks []Block) Run {
 	r.Evidence = r.Evidence.fit(p)
 	from := r.StepStarted.Add(p.WarmUp)
@@ -57,16 +60,16 @@ func (r Run) Count(p Plan, blocks []Block) Run {
 		case r.Step < 1 || (r.Step == 1 && !b.End.After(r.StepStarted)):
 			r.Evidence.each(p, func(t *Trail, g Gate) { t.remember(g, b.Counts[g.Name]) })
 		case !b.Start.Before(from):
-			r.Evidence.count(p, b, r.Weight(p))
+			r.Evidence.count(p, b, r.Weight(p), r.realised(p, b))
 		}
 	}
 	return r
 }
 
-func (e Evidence) count(p Plan, b Block, weight int) {
+func (e Evidence) count(p Plan, b Block, weight int, realised bool) {
 	e.each(p, func(t *Trail, g Gate) {
 		if c, ok := b.Counts[g.Name]; ok {
-			t.count(g, c, b.End, weight)
+			t.count(g, c, b.End, weight, realised)
 		}
 	})
 }
@@ -91,6 +94,7 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 		if r.Step > 0 {
 			r.Evidence.each(p, func(t *Trail, g Gate) { t.nextStep(g, len(p.Steps)) })
 		}
+		r.Share = r.Share.next(r.Weight(p))
 		r.Step++
 		r.StepStarted, r.Waiting = now, now
 		r.Paused, r.PausedAt = "", time.Time{}

@@ -49,6 +49,8 @@ const (
 	HoldingStep        Reason = "HoldingStep"
 	CanaryNotReady     Reason = "CanaryNotReady"
 	ExperimentRunning  Reason = "ExperimentRunning"
+	Converging         Reason = "Converging"
+	WeightNotRealised  Reason = "WeightNotRealised"
 
 	// Data.
 	NoBlocks       Reason = "NoData"

@@ -34,6 +34,8 @@ func TestBacktestIsTheController(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
+			w.o.Settle = time.Nanosecond // a backtest has no proxies to wait for
+			w.restart()
 			tape := taped(c.traffic)
 			w.source.counts = func(start time.Time) map[string]rollout.Counts {
 				b, _ := tape.Block(start, start, 0)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,6 +38,7 @@ func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
 	for _, s := range ro.Spec.Steps {
 		p.Steps = append(p.Steps, rollout.Step{Weight: int(s.Weight), Hold: s.Hold.Duration})
 	}
+	p.Sticky = ro.Spec.Assignment != nil
 	if len(p.Steps) == 0 {
 		return p, fmt.Errorf("reading spec.steps: must have at least one step")
 	}
@@ -126,8 +128,14 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 	s := ro.Spec.Service
 	t := mesh.Traffic{
 		Rollout:      ro.Name,
-		Service:      mesh.Service{Namespace: ro.Namespace, Name: s.Name, Port: int(s.Port), Hosts: s.Hosts, Gateways: s.Gateways},
+		Service:      mesh.Service{Namespace: ro.Namespace, Name: s.Name, Port: int(s.Port), TargetPort: int(s.TargetPort), Hosts: s.Hosts, Gateways: s.Gateways},
 		VersionLabel: versionLabel(ro),
+	}
+	if w := ro.Spec.Traffic; w != nil {
+		t.Service.Delegate, t.Service.Protocol = w.Entry == "Delegate", mesh.Protocol(orElse(string(w.Protocol), "HTTP"))
+		for _, port := range w.Ports {
+			t.Service.Ports = append(t.Service.Ports, mesh.Port{Number: int(port.Number), Protocol: mesh.Protocol(port.Protocol)})
+		}
 	}
 	if a := ro.Spec.Assignment; a != nil {
 		if a.Header != nil {
@@ -154,6 +162,12 @@ func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
 	r := &rollout.Run{
 		ID: s.ID, Step: int(ro.Status.Step), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
 		StepStarted: timeOf(s.StepStartedAt), Waiting: timeOf(s.WaitingSince), LastBlock: timeOf(s.LastBlock), PausedAt: timeOf(s.PausedAt),
+		Spreading: timeOf(s.SpreadingAt),
+	}
+	if len(s.Share) > 0 {
+		if err := json.Unmarshal(s.Share, &r.Share); err != nil {
+			r.Share = rollout.Share{}
+		}
 	}
 	if len(s.Evidence) == 0 {
 		return r, nil
@@ -171,8 +185,12 @@ func runStatus(r rollout.Run) *v1alpha1.RunStatus {
 	if err != nil {
 		evidence = nil
 	}
+	share, err := json.Marshal(r.Share)
+	if err != nil {
+		share = nil
+	}
 	return &v1alpha1.RunStatus{
-		ID: r.ID, StartedAt: metav1.NewMicroTime(r.Started), Paused: string(r.Paused), Evidence: evidence,
+		ID: r.ID, StartedAt: metav1.NewMicroTime(r.Started), Paused: string(r.Paused), Evidence: evidence, Share: share, SpreadingAt: microTime(r.Spreading),
 		StepStartedAt: microTime(r.StepStarted), WaitingSince: microTime(r.Waiting), LastBlock: microTime(r.LastBlock), PausedAt: microTime(r.PausedAt),
 	}
 }

@@ -15,7 +15,7 @@ import (
 type Metrics struct {
 	weight, step, info, paused, lastBlock, stepStarted, verdict      *prometheus.GaugeVec
 	estimate, low, high, limit, harm, harmBound, safety, safetyBound *prometheus.GaugeVec
-	remaining                                                        *prometheus.GaugeVec
+	remaining, realised                                              *prometheus.GaugeVec
 	decisions, runs, repairs, unreadable                             *prometheus.CounterVec
 	routeDuration                                                    prometheus.Histogram
 	experiments                                                      experimentMetrics
@@ -40,6 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		weight:      gauge("siskin_rollout_weight", "Buckets of 100 that see the canary.", rolloutLabels),
+		realised:    gauge("siskin_rollout_realised_share_ratio", "Share of requests, 0 to 1, that met the canary when telemetry last told.", rolloutLabels),
 		step:        gauge("siskin_rollout_step", "Number of the present step; 0 when no run is going on or before the first step.", rolloutLabels),
 		info:        gauge("siskin_rollout_info", "Always 1; the versions are in the labels.", []string{"namespace", "rollout", "stable", "canary"}),
 		paused:      gauge("siskin_rollout_paused", "1 while the run is paused, by reason.", []string{"namespace", "rollout", "reason"}),
@@ -91,6 +92,12 @@ func (m *Metrics) observe(p *pass) {
 		// An alert on a step that takes too long must not fire for a run that is over.
 		m.stepStarted.DeletePartialMatch(mine)
 		m.lastBlock.DeletePartialMatch(mine)
+	}
+	m.realised.DeletePartialMatch(mine)
+	if p.run != nil {
+		if share, ok := p.run.Share.Realised(); ok {
+			m.realised.WithLabelValues(ns, name).Set(share)
+		}
 	}
 	if p.outcome.Reason == reasonRunStarted {
 		m.forgetGates(mine)
@@ -175,7 +182,7 @@ func (m *Metrics) forget(ns, name string, err error) {
 	}
 	mine := prometheus.Labels{"namespace": ns, "rollout": name}
 	for _, v := range []*prometheus.GaugeVec{
-		m.weight, m.step, m.info, m.paused, m.lastBlock, m.stepStarted, m.verdict,
+		m.weight, m.realised, m.step, m.info, m.paused, m.lastBlock, m.stepStarted, m.verdict,
 		m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound,
 	} {
 		v.DeletePartialMatch(mine)

@@ -53,12 +53,16 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 	if err != nil {
 		return nil, err
 	}
+	router, err := r.routerFor(ro)
+	if err != nil {
+		return nil, err
+	}
 	run, lost := runOf(ro)
 	if lost != nil {
 		r.Log.Warn("Began the evidence anew", "namespace", ro.Namespace, "rollout", ro.Name, "error", lost)
 		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
-	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, run: run, now: r.Now().UTC()}
+	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, run: run, now: r.Now().UTC()}
 	for i := range p.ro.Status.Requests {
 		if p.ro.Status.Requests[i].HandledAt == nil {
 			p.asked = &p.ro.Status.Requests[i]
@@ -151,6 +155,7 @@ func (p *pass) rest() {
 func (p *pass) step() {
 	p.outcome = rollout.Decide(rollout.Situation{
 		Plan: p.plan, Run: *p.run, Findings: p.findings, Asked: p.action(), CanaryReady: p.canaryReady, Now: p.now,
+		Spreading: p.spreading,
 	})
 	switch p.outcome.Decision {
 	case rollout.Promote:
@@ -168,6 +173,10 @@ func (p *pass) step() {
 func (p *pass) keepRun() {
 	st := &p.ro.Status
 	st.Run = runStatus(*p.run)
+	st.Realised = ""
+	if share, ok := p.run.Share.Realised(); ok {
+		st.Realised = number(100 * share)
+	}
 	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
 	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
 }
@@ -187,7 +196,7 @@ func (p *pass) end(outcome string) {
 	if outcome == v1alpha1.OutcomeRolledBack && p.outcome.Reason != rollout.VersionSetBack {
 		st.RejectedVersion = st.CanaryVersion
 	}
-	st.CanaryVersion, st.Run, st.Weight, st.Step, st.Allocation = "", nil, 0, 0, ""
+	st.CanaryVersion, st.Run, st.Weight, st.Step, st.Allocation, st.Realised = "", nil, 0, 0, "", ""
 	p.run = nil
 }
 
@@ -243,6 +252,7 @@ func (p *pass) traffic() mesh.Traffic {
 		others = append(others, s.Buckets...)
 	}
 	t := trafficOf(p.ro)
+	t.Policy = policyOf(p.ro, p.theirs)
 	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: stable, Buckets: rollout.Others(others)}}
 	if st.CanaryVersion != "" {
 		t.Shares = append(t.Shares, mesh.Share{Variant: mesh.Canary, Version: st.CanaryVersion, Buckets: canary})
@@ -252,7 +262,6 @@ func (p *pass) traffic() mesh.Traffic {
 }
 
 // until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
-	t.Policy = policyOf(p.ro, p.theirs)
 func (p *pass) until(lag time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond
@@ -265,6 +274,9 @@ func (p *pass) until(lag time.Duration) time.Duration {
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
 		return 30 * time.Second
+	}
+	if p.spreading != "" && p.run != nil && p.run.Step == 0 {
+		return time.Second
 	}
 	next := rollout.GridFloor(p.now.Add(-lag), p.plan.Interval).Add(p.plan.Interval + lag)
 	return max(next.Sub(p.now), time.Millisecond)

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,17 +32,23 @@ type Evidence interface {
 // Router renders traffic into the objects of a mesh.
 type Router interface {
 	// Render returns the objects that express t. Leaving names versions that must still be reachable although t no
-	// longer knows them.
+	// longer knows them. What the mesh cannot do is a mesh.UnsupportedError.
 	Render(t mesh.Traffic, leaving []string) (Objects, error)
-	// Versions lists the versions that Subsets, as it stands in the cluster, makes reachable.
+	// Versions lists the versions that one of the Subsets, as it stands in the cluster, makes reachable.
 	Versions(subsets *unstructured.Unstructured, versionLabel string) []string
+	// Kinds are the kinds of the objects that Render returns, without the rate limit: a foreign edit wakes the loop.
+	Kinds() []schema.GroupVersionKind
 }
 
 // Objects express one Traffic value in a mesh.
 type Objects struct {
-	// Subsets makes versions reachable and must stand before Route leads to them; Route decides who meets which.
-	Subsets, Route *unstructured.Unstructured
-	// Limit is the rate limit; LimitKey names it also when there is none, so that an earlier one can be removed.
+	// Subsets make versions reachable and must stand before Route leads to them; Route decides who meets which.
+	Subsets []*unstructured.Unstructured
+	Route   *unstructured.Unstructured
+	// Prune says that Subsets has objects by version: others of their kinds, which belong to this rollout, have to go.
+	Prune bool
+	// Limit is the rate limit; LimitKey names it also when there is none, so that an earlier one can be removed. A mesh
+	// that has none has no LimitKey.
 	Limit    *unstructured.Unstructured
 	LimitKey *unstructured.Unstructured
 }
@@ -58,6 +66,8 @@ type Options struct {
 	Timeout time.Duration
 	// Grace is how long a version stays reachable after the last route to it was removed; 30 s by default.
 	Grace time.Duration
+	// Settle is how long the subsets of a new version stand before units are sent to them; 1 s by default.
+	Settle time.Duration
 	// Questions is how many questions may be put to the source of evidence at once; 4 by default. The other workers stay
 	// free for what needs no evidence when the source is slow.
 	Questions int
@@ -74,7 +84,8 @@ type Options struct {
 	Client   client.Client
 	Live     client.Reader
 	Evidence Evidence
-	Router   Router
+	// Routers speak to the providers that rollouts may name. At least one.
+	Routers map[v1alpha1.Provider]Router
 }
 
 // Reconciler runs the loop for every Rollout.
@@ -92,7 +103,7 @@ func New(o Options) (*Reconciler, error) {
 		name    string
 		missing bool
 	}{
-		{"Client", o.Client == nil}, {"Live", o.Live == nil}, {"Evidence", o.Evidence == nil}, {"Router", o.Router == nil},
+		{"Client", o.Client == nil}, {"Live", o.Live == nil}, {"Evidence", o.Evidence == nil}, {"Routers", len(o.Routers) == 0},
 	} {
 		if need.missing {
 			return nil, fmt.Errorf("building the reconciler: %s must be set", need.name)
@@ -104,6 +115,7 @@ func New(o Options) (*Reconciler, error) {
 	o.Lag = orDefault(o.Lag, 5*time.Second)
 	o.Timeout = orDefault(o.Timeout, 5*time.Second)
 	o.Grace = orDefault(o.Grace, 30*time.Second)
+	o.Settle = orDefault(o.Settle, time.Second)
 	if o.Questions <= 0 {
 		o.Questions = 4
 	}
@@ -144,7 +156,7 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	}
 	pass, err := r.begin(&ro)
 	if err != nil {
-		return quiet(r.stall(ctx, &ro, reasonInvalidSpec, err))
+		return quiet(r.stall(ctx, &ro, reasonOf(err), err))
 	}
 	if err := r.lookAtMesh(ctx, pass); err != nil {
 		return r.finish(ctx, pass, err)
@@ -153,6 +165,7 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	r.lookAtExperiments(ctx, pass)
 	if pass.judging() {
 		r.repair(ctx, pass)
+		r.lookAtSpread(pass)
 		pass.judge()
 		if !pass.harmful() { // what is known may roll back already; then nothing is asked
 			r.observe(ctx, pass)
@@ -172,7 +185,7 @@ func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Resul
 		result, err := quiet(r.stall(ctx, p.was, reasonNotOwned, err))
 		return later(result, p.plan.Interval), err
 	case errors.As(err, &spec):
-		return quiet(r.stall(ctx, p.was, reasonInvalidSpec, err))
+		return quiet(r.stall(ctx, p.was, reasonOf(err), err))
 	case err != nil:
 		return quiet(err)
 	}
@@ -208,11 +221,12 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 			RateLimiter:             backoff(),
 		}).
 		Watches(&v1alpha1.Experiment{}, handler.EnqueueRequestsFromMapFunc(rolloutOf), onUpdate(experimentMatters))
-	for _, kind := range []string{"VirtualService", "DestinationRule"} {
-		route := &unstructured.Unstructured{}
-		route.SetAPIVersion("networking.istio.io/v1")
-		route.SetKind(kind)
-		b = b.Watches(route, owned)
+	for _, router := range r.Routers {
+		for _, kind := range router.Kinds() {
+			o := &metav1.PartialObjectMetadata{}
+			o.SetGroupVersionKind(kind)
+			b = b.WatchesMetadata(o, owned)
+		}
 	}
 	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("setting up the rollout controller: %w", err)

@@ -77,7 +77,7 @@ func bucketed(worse float64) func(r *rand.Rand, version string, n float64) map[s
 		if version == "v2" {
 			p, first, last = p*worse, 0, 20
 		}
-		for b := first; b < last; b++ {
+		for _, b := range rollout.Order("run-1")[first:last] {
 			label, each := fmt.Sprintf(`siskin_bucket="%02d"`, b), math.Round(n/float64(last-first))
 			failed := 0.0
 			for range int(each) {

@@ -50,7 +50,11 @@ func countErrors(all []series, g rollout.Gate, q rollout.Question) rollout.Count
 	buckets := bucketSums{}
 	for _, s := range all {
 		a := arm(&c, q, string(s.labels[versionLabel]))
-		if a == nil || s.labels["response_code"] == "" || !answerable(s.labels) {
+		if a == nil {
+			continue
+		}
+		a.Sent += s.increase
+		if s.labels["response_code"] == "" || !answerable(s.labels) {
 			continue
 		}
 		errors := 0.0
@@ -149,8 +153,10 @@ func countUnits(all []series, g rollout.Gate, q rollout.Question) rollout.Counts
 // a request when it ends, those that the client gave up were sent and not answered, and those that a rate limit refused
 // were not sent.
 func countAnswers(sent, answered []series, g rollout.Gate, q rollout.Question) rollout.Counts {
+	met, _ := total(sent, g, q)
 	sent = slices.DeleteFunc(slices.Clone(sent), func(s series) bool { return flagged(s.labels, "RL") })
 	c := countPairs(answered, sent, g, q)
+	c.Stable.Sent, c.Canary.Sent = met[0], met[1]
 	for _, s := range answered {
 		if a := arm(&c, q, versionOf(s.labels, g.VersionLabel)); a != nil && a.Requests > 0 && !replied(s.labels) {
 			a.Sum -= s.increase

@@ -143,7 +143,7 @@ func TestCountGates(t *testing.T) {
 			if tc.want.Stable.Events == nil && tc.gate.Type == rollout.ErrorRate {
 				t.Fatal("the case has no events")
 			}
-			if d := cmp.Diff(tc.want, got); d != "" || !ok {
+			if d := cmp.Diff(tc.want, got, notSent); d != "" || !ok {
 				t.Errorf("%s: -want +got (an entry: %t)\n%s", tc.reason, ok, d)
 			}
 		})

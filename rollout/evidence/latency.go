@@ -94,6 +94,9 @@ func countSlow(all []series, w *window, g rollout.Gate, q rollout.Question) roll
 	c.Stable.Events, c.Canary.Events = make([]float64, len(bounds)), make([]float64, len(bounds))
 	for _, s := range h.classic {
 		a := arm(&c, q, string(s.labels[versionLabel]))
+		if math.IsInf(s.bound, 1) {
+			a.Sent += s.increase
+		}
 		if !answerable(s.labels) {
 			continue
 		}
@@ -104,8 +107,11 @@ func countSlow(all []series, w *window, g rollout.Gate, q rollout.Question) roll
 		}
 	}
 	for _, n := range h.native {
-		if a := arm(&c, q, string(n.labels[versionLabel])); answerable(n.labels) {
-			n.count(a, w, bounds)
+		a := arm(&c, q, string(n.labels[versionLabel]))
+		total, atOrBelow := n.increases(w, bounds)
+		a.Sent += total
+		if answerable(n.labels) {
+			add(a, total, atOrBelow)
 		}
 	}
 	exceed(&c.Stable)
@@ -113,8 +119,8 @@ func countSlow(all []series, w *window, g rollout.Gate, q rollout.Question) roll
 	return c
 }
 
-func (n native) count(a *rollout.Arm, w *window, bounds []float64) {
-	total, atOrBelow := n.increases(w, bounds)
+// add adds a native histogram's requests, and those at or below each bound.
+func add(a *rollout.Arm, total float64, atOrBelow []float64) {
 	a.Requests += total
 	for k, v := range atOrBelow {
 		a.Events[k] += v

@@ -49,6 +49,10 @@ type RolloutStatus struct {
 	// step is the number of the present step, counted from 1; 0 before the first.
 	// +optional
 	Step int32 `json:"step"`
+	// realised is the share of requests, in percent, that met the canary when telemetry last told, such as "24.8". It is empty
+	// while nothing has.
+	// +optional
+	Realised string `json:"realised,omitempty"`
 	// allocation lists the canary's buckets, such as "03,17,42".
 	// +optional
 	Allocation string `json:"allocation,omitempty"`
@@ -121,6 +125,12 @@ type RunStatus struct {
 	// pausedAt is when it began to wait.
 	// +optional
 	PausedAt *metav1.MicroTime `json:"pausedAt,omitempty"`
+	// spreadingAt is when the mesh last said that not every proxy has the routes.
+	// +optional
+	SpreadingAt *metav1.MicroTime `json:"spreadingAt,omitempty"`
+	// share is what telemetry says of the weight, in the encoding of the rollout package.
+	// +optional
+	Share []byte `json:"share,omitempty"`
 	// evidence is the state of every gate's evidence, in the encoding of the rollout package.
 	// +optional
 	Evidence []byte `json:"evidence,omitempty"`
