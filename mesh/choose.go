@@ -6,21 +6,32 @@ import "regexp"
 // one value, by "," in general and by "; " for "cookie".
 type Request map[string]string
 
+// Caller is who sends a request, and to which port. The zero Caller is nobody in particular: no match that asks for a port
+// holds.
+type Caller struct {
+	Port int
+}
+
 // Choose evaluates the routes as a data plane does: the first route that matches the request, and in it the destination
 // on which the draw, in [0, 1), falls. It says false when no route matches. It compiles expressions on each call: it is
 // the oracle that the rooms and their tests share, not a data plane.
 func Choose(routes []Route, req Request, draw float64) (Destination, bool) {
+	return Caller{}.Choose(routes, req, draw)
+}
+
+// Choose is Choose for the requests of the caller.
+func (c Caller) Choose(routes []Route, req Request, draw float64) (Destination, bool) {
 	for _, r := range routes {
-		if r.matches(req) {
+		if r.matches(c, req) {
 			return r.pick(draw)
 		}
 	}
 	return Destination{}, false
 }
 
-func (r Route) matches(req Request) bool {
+func (r Route) matches(c Caller, req Request) bool {
 	for _, m := range r.Matches {
-		if m.holds(req) {
+		if m.concerns(c) && m.holds(req) {
 			return true
 		}
 	}
@@ -42,6 +53,9 @@ func (r Route) pick(draw float64) (Destination, bool) {
 	}
 	return Destination{}, false
 }
+
+// concerns says whether the match is for the caller.
+func (m Match) concerns(c Caller) bool { return m.Port == 0 || m.Port == c.Port }
 
 func (m Match) holds(req Request) bool {
 	for name, want := range m.Headers {

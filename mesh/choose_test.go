@@ -7,6 +7,19 @@ import (
 	"testing"
 )
 
+// TestCallersPort holds that a match for a port is for those who address it, and that the others fall through.
+func TestCallersPort(t *testing.T) {
+	routes := []Route{
+		{Name: "at", Matches: []Match{{Port: 81}}, Destinations: []Destination{{Version: "at", Weight: 100}}},
+		{Name: "rest", Destinations: []Destination{{Version: "rest", Weight: 100}}},
+	}
+	for port, want := range map[int]string{81: "at", 80: "rest", 0: "rest"} {
+		if got, _ := (Caller{Port: port}).Choose(routes, nil, 0); got.Version != want {
+			t.Errorf("port %d: got %q, want %q", port, got.Version, want)
+		}
+	}
+}
+
 func TestChoose(t *testing.T) {
 	to := func(version string, weight int) Destination { return Destination{Version: version, Weight: weight} }
 	header := func(m StringMatch) Match { return Match{Headers: map[string]StringMatch{"h": m}} }

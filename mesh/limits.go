@@ -24,11 +24,16 @@ const (
 	Exposure Feature = "hosts behind gateways"
 	// Policies are settings for how proxies speak to the endpoints.
 	Policies Feature = "a traffic policy"
+	// Delegation is routes that the user's own lead to.
+	Delegation Feature = "delegated routes"
+	// MorePorts is further ports, and StreamPort one that speaks TCP or TLS.
+	MorePorts  Feature = "several ports"
+	StreamPort Feature = "TCP and TLS ports"
 )
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -82,6 +87,9 @@ func (t Traffic) asks() []Feature {
 	need(CookieBuckets, t.Cookie != nil)
 	need(RateLimits, t.RateLimit != nil)
 	need(Policies, len(t.Policy) > 0)
+	need(Delegation, t.Service.Delegate)
+	need(MorePorts, len(t.Service.Ports) > 0)
+	need(StreamPort, len(Streams(t)) > 0)
 	need(Exposure, len(t.Service.Hosts)+len(t.Service.Gateways) > 0)
 	return all
 }

@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 		t.Shares = append(t.Shares, Share{Variant: "a", Version: "v3"}, Share{Variant: "b", Version: "v4"})
 	}
 	why := map[Feature]string{
-		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Variants: "at most 3",
+		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", Variants: "at most 3",
 	}
 	everything := Limits{Plane: "P", Can: Features()}
 	nothing := Limits{Plane: "P", Why: why}
@@ -34,6 +34,8 @@ func TestLimits(t *testing.T) {
 		"Exposed":     {"Hosts need gateways that understand the routes.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, exposed, []Feature{Exposure}},
 		"Limited":     {"A rate limit is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, []Feature{RateLimits}},
 		"Policy":      {"So is a policy.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Policy = []byte("{}") }, []Feature{Policies}},
+		"Delegated":   {"Delegation is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Delegate = true }, []Feature{Delegation}},
+		"Ports":       {"So are ports, and what they speak.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}} }, []Feature{MorePorts, StreamPort}},
 		"TooMany":     {"Four variants are more than three.", Limits{Plane: "P", Can: Features(), Most: 3, Why: why}, arms, []Feature{Variants}},
 		"JustEnough":  {"Two are not.", Limits{Plane: "P", Can: Features(), Most: 2, Why: why}, nil, nil},
 		"AnyNumber":   {"Without a bound any number will do.", everything, arms, nil},
@@ -83,12 +85,12 @@ func TestUnsupportedErrorIsASentence(t *testing.T) {
 func TestEveryFieldAsks(t *testing.T) {
 	known := map[reflect.Type][]string{
 		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "RateLimit", "Policy"},
-		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways"},
+		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways", "Delegate", "Protocol", "Ports"},
 		reflect.TypeFor[Share]():   {"Variant", "Version", "Buckets"},
 	}
 	for kind, fields := range known {
-		for i := range kind.NumField() {
-			if name := kind.Field(i).Name; !slices.Contains(fields, name) {
+		for f := range kind.Fields() {
+			if name := f.Name; !slices.Contains(fields, name) {
 				t.Errorf("%s.%s: must be looked at by asks, as a Feature that not every data plane has, and be named here", kind, name)
 			}
 		}

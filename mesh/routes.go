@@ -1,6 +1,9 @@
 package mesh
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Routes turns who gets which variant into an ordered list of routes, of which the first that matches wins:
 //
@@ -10,8 +13,39 @@ import "fmt"
 //	stable-buckets      any other valid bucket
 //	draw or weighted    the rest: with a cookie a bucket is drawn and kept, without one every request is drawn anew
 //
-// A variant without buckets has its pin only. The traffic must be valid (see Validate).
+// A variant without buckets has its pin only. The routes of each further HTTP port come before these, with its number at the
+// end of their names: what is left is for the service's own port, and for gateways, whose ports are others. There are no
+// routes where no port speaks HTTP (see Streams). The traffic must be valid (see Validate).
 func Routes(t Traffic) []Route {
+	var all []Route
+	for _, p := range t.Service.Ports {
+		if p.Protocol == HTTP {
+			all = append(all, at(p.Number, routes(t))...)
+		}
+	}
+	if t.Service.Protocol == "" || t.Service.Protocol == HTTP {
+		all = append(all, routes(t)...)
+	}
+	return all
+}
+
+// at confines routes to a port.
+func at(port int, all []Route) []Route {
+	for i := range all {
+		r := &all[i]
+		r.Name, r.Port = fmt.Sprintf("%s-%d", r.Name, port), port
+		if len(r.Matches) == 0 {
+			r.Matches = []Match{{}}
+		}
+		for j := range r.Matches {
+			r.Matches[j].Port = port
+		}
+	}
+	return all
+}
+
+// routes are those of one port.
+func routes(t Traffic) []Route {
 	var pins, splits []Route
 	for _, s := range t.Shares[1:] {
 		pins = append(pins, pin(s))
@@ -20,13 +54,38 @@ func Routes(t Traffic) []Route {
 		}
 	}
 	stable := t.Shares[0]
-	routes := append(pins, pin(stable))
-	routes = append(routes, splits...)
+	all := append(pins, pin(stable))
+	all = append(all, splits...)
 	if len(stable.Buckets) > 0 {
 		// Any valid bucket, not the stable set: whatever a variant above did not take is stable.
-		routes = append(routes, owned(t, stable, allBuckets())...)
+		all = append(all, owned(t, stable, allBuckets())...)
 	}
-	return append(routes, rest(t))
+	return append(all, rest(t))
+}
+
+// Stream says where the connections to a port lead. The weights sum to 100, and a destination has no headers.
+type Stream struct {
+	Port         Port
+	Destinations []Destination
+}
+
+// Streams are the ports that speak TCP or TLS, in the order of their numbers.
+func Streams(t Traffic) []Stream {
+	var all []Stream
+	for _, p := range append([]Port{{t.Service.Port, t.Service.Protocol}}, t.Service.Ports...) {
+		if p.Protocol != TCP && p.Protocol != TLS {
+			continue
+		}
+		s := Stream{Port: p}
+		for _, share := range t.Shares {
+			if n := len(share.Buckets); n > 0 {
+				s.Destinations = append(s.Destinations, Destination{Variant: share.Variant, Version: share.Version, Weight: n})
+			}
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Stream) int { return a.Port.Number - b.Port.Number })
+	return all
 }
 
 // pin sends testers to the variant that they name.

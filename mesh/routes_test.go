@@ -51,6 +51,71 @@ func holds(t *testing.T, weight int, routes []Route) {
 	}
 }
 
+// TestPorts holds that a further HTTP port is split as the service's own is, at every weight and for every bucket, each at its
+// own port, and that a stream is split by the same weights and knows no unit.
+func TestPorts(t *testing.T) {
+	for weight := 0; weight <= Buckets; weight++ {
+		traffic := ramp(weight, true, false)
+		alone := Routes(traffic)
+		traffic.Service.Ports = []Port{{8081, HTTP}, {9443, TLS}, {9000, TCP}}
+		if err := traffic.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		routes := Routes(traffic)
+		holds(t, weight, routes)
+		for _, r := range routes {
+			for _, m := range r.Matches {
+				if m.Port != r.Port {
+					t.Fatalf("weight %d: route %q matches port %d and leads to %d", weight, r.Name, m.Port, r.Port)
+				}
+			}
+		}
+		for b := range Buckets {
+			req := Request{BucketHeader: FormatBucket(b)}
+			want, _ := Choose(alone, req, 0)
+			for _, port := range []int{8080, 8081} {
+				if got, ok := (Caller{Port: port}).Choose(routes, req, 0); !ok || got.Version != want.Version {
+					t.Fatalf("weight %d, bucket %d at port %d: %q, want %q", weight, b, port, got.Version, want.Version)
+				}
+			}
+		}
+		streams := Streams(traffic)
+		if len(streams) != 2 || streams[0].Port.Number != 9000 || streams[1].Port.Number != 9443 {
+			t.Fatalf("streams %v, want those of 9000 and 9443", streams)
+		}
+		if got := streamWeight(streams[0], Canary); got != weight {
+			t.Errorf("the stream has weight %d, want %d", got, weight)
+		}
+	}
+}
+
+// streamWeight is a variant's share of a stream, whose weights must sum to 100.
+func streamWeight(s Stream, v Variant) int {
+	sum, own := 0, 0
+	for _, d := range s.Destinations {
+		sum += d.Weight
+		if d.Variant == v {
+			own += d.Weight
+		}
+	}
+	if sum != Buckets {
+		return -1
+	}
+	return own
+}
+
+// TestStreamsAlone: a service that speaks no HTTP has no routes.
+func TestStreamsAlone(t *testing.T) {
+	traffic := ramp(25, false, false)
+	traffic.Service.Protocol = TLS
+	if err := traffic.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if routes, streams := Routes(traffic), Streams(traffic); len(routes) != 0 || len(streams) != 1 || streams[0].Port != (Port{8080, TLS}) {
+		t.Errorf("routes %v, streams %v; want one stream at 8080", routes, streams)
+	}
+}
+
 func destinationsHold(t *testing.T, weight int, r Route) {
 	t.Helper()
 	sum := 0

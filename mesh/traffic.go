@@ -38,6 +38,30 @@ type Service struct {
 	// Hosts are further hosts, beside Name.Namespace.svc.cluster.local, that enter through Gateways ("namespace/name").
 	Hosts    []string
 	Gateways []string
+	// Delegate is set when requests come to the routes through routes of the user's that delegate to them, and no other
+	// way: then there are no Hosts and Gateways.
+	Delegate bool
+	// Protocol is what Port speaks; HTTP when it is empty.
+	Protocol Protocol
+	// Ports are further ports that are split alike.
+	Ports []Port
+}
+
+// Protocol is what a port speaks.
+type Protocol string
+
+// The protocols. Streams (TCP, and TLS that is not terminated) are split by weight as they are opened, and nothing of them
+// is sticky: there is no header to recognise a unit by.
+const (
+	HTTP Protocol = "HTTP"
+	TCP  Protocol = "TCP"
+	TLS  Protocol = "TLS"
+)
+
+// Port is a port of a service.
+type Port struct {
+	Number   int
+	Protocol Protocol
 }
 
 // FQDN is the service's host in the mesh.
@@ -93,8 +117,10 @@ type StringMatch struct {
 	Present bool
 }
 
-// Match is a conjunction: every header condition must hold, and no Without condition may.
+// Match is a conjunction: every header condition must hold, and no Without condition may; a Port, unless it is 0, is the one
+// that the caller addresses.
 type Match struct {
+	Port    int
 	Headers map[string]StringMatch
 	Without map[string]StringMatch
 }
@@ -115,6 +141,8 @@ type Route struct {
 	Name         string
 	Matches      []Match
 	Destinations []Destination
+	// Port is the port of the service that the destinations are reached at; 0 for the service's own.
+	Port int
 	// NoRetries is set where a retry could pick another variant.
 	NoRetries bool
 }

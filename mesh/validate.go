@@ -72,7 +72,16 @@ func (t Traffic) Validate() error {
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
 		validatePolicy(t.Policy),
+		t.validateStreams(),
 	)
+}
+
+// validateStreams refuses what a service whose own port is a stream cannot have.
+func (t Traffic) validateStreams() error {
+	if p := t.Service.Protocol; (p == TCP || p == TLS) && (t.BucketHeader != "" || t.Cookie != nil || t.RateLimit != nil) {
+		return fmt.Errorf("service.protocol %q: may not be specified with bucketHeader, cookie or rateLimit, which need HTTP", p)
+	}
+	return nil
 }
 
 // between checks a number against its bounds, both included.
@@ -104,10 +113,39 @@ func (s Service) validate() error {
 			errs = append(errs, fmt.Errorf("%s %q: must be given once, and not be the mesh, which is always bound", field, gateway))
 		}
 	}
+	errs = append(errs, s.validatePorts())
+	if s.Delegate && len(s.Hosts)+len(s.Gateways) > 0 {
+		errs = append(errs, fmt.Errorf("service.hosts %q, service.gateways %q: may not be specified with service.delegate", s.Hosts, s.Gateways))
+	}
 	if len(s.Hosts) > 0 && len(s.Gateways) == 0 {
 		errs = append(errs, fmt.Errorf("service.hosts %q: may not be specified without service.gateways", s.Hosts))
 	}
 	return errors.Join(errs...)
+}
+
+// validatePorts checks that each port is there once, and that what is delegated is HTTP.
+func (s Service) validatePorts() error {
+	errs := []error{s.Protocol.validate("service.protocol", s, true)}
+	for i, p := range s.Ports {
+		field := fmt.Sprintf("service.ports[%d]", i)
+		errs = append(errs, between(field+".number", p.Number, 1, 65535), p.Protocol.validate(field+".protocol", s, false))
+		if p.Number == s.Port || slices.ContainsFunc(s.Ports[:i], func(o Port) bool { return o.Number == p.Number }) {
+			errs = append(errs, fmt.Errorf("%s.number %d: must be given once, and not be service.port", field, p.Number))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p Protocol) validate(field string, s Service, mayBeEmpty bool) error {
+	switch {
+	case p == HTTP || p == "" && mayBeEmpty:
+		return nil
+	case p != TCP && p != TLS:
+		return fmt.Errorf("%s %q: must be %q, %q or %q", field, p, HTTP, TCP, TLS)
+	case s.Delegate:
+		return fmt.Errorf("%s %q: must be %q with service.delegate", field, p, HTTP)
+	}
+	return nil
 }
 
 func validateShares(shares []Share) error {

@@ -8,6 +8,7 @@ import (
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protojson"
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -27,16 +28,37 @@ func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
 		for _, h := range o.VirtualService.Spec.Http {
 			got = append(got, readRoute(h, versions))
 		}
+		var streams []mesh.Stream
+		for _, r := range o.VirtualService.Spec.Tcp {
+			streams = append(streams, readStream(mesh.Port{Number: int(r.Match[0].Port), Protocol: mesh.TCP}, r.Route, versions))
+		}
+		for _, r := range o.VirtualService.Spec.Tls {
+			streams = append(streams, readStream(mesh.Port{Number: int(r.Match[0].Port), Protocol: mesh.TLS}, r.Route, versions))
+		}
+		if diff := cmp.Diff(mesh.Streams(traffic), streams, cmpopts.IgnoreFields(mesh.Destination{}, "Variant")); diff != "" {
+			t.Errorf("VirtualService: -streams, +read back:\n%s", diff)
+		}
 		if diff := cmp.Diff(mesh.Routes(traffic), got); diff != "" {
 			t.Errorf("VirtualService: -routes, +read back:\n%s", diff)
 		}
 	})
 }
 
+func readStream(at mesh.Port, route []*api.RouteDestination, versions map[string]string) mesh.Stream {
+	s := mesh.Stream{Port: at}
+	for _, d := range route {
+		if int(d.Destination.Port.GetNumber()) == at.Number {
+			s.Destinations = append(s.Destinations, mesh.Destination{Version: versions[d.Destination.Subset], Weight: int(d.Weight)})
+		}
+	}
+	return s
+}
+
 func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 	r := mesh.Route{Name: h.Name, NoRetries: h.Retries != nil && h.Retries.Attempts == 0}
 	for _, m := range h.Match {
-		r.Matches = append(r.Matches, mesh.Match{Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+		r.Port = int(m.Port)
+		r.Matches = append(r.Matches, mesh.Match{Port: int(m.Port), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
 	}
 	for _, d := range h.Route {
 		r.Destinations = append(r.Destinations, mesh.Destination{
@@ -71,12 +93,20 @@ func TestEverySubsetExists(t *testing.T) {
 				if !slices.Contains(subsets(o.DestinationRule), d.Destination.Subset) {
 					t.Errorf("Route %q names subset %q, which the DestinationRule lacks", h.Name, d.Destination.Subset)
 				}
-				if d.Destination.Host != traffic.Service.FQDN() || d.Destination.Port.GetNumber() != uint32(traffic.Service.Port) {
+				if d.Destination.Host != traffic.Service.FQDN() || d.Destination.Port.GetNumber() != uint32(portOf(h, traffic)) {
 					t.Errorf("Route %q leads to %v", h.Name, d.Destination)
 				}
 			}
 		}
 	})
+}
+
+// portOf is the port that a route is for.
+func portOf(h *api.HTTPRoute, traffic mesh.Traffic) int {
+	if len(h.Match) > 0 && h.Match[0].Port != 0 {
+		return int(h.Match[0].Port)
+	}
+	return traffic.Service.Port
 }
 
 func subsets(dr *networkingv1.DestinationRule) []string {

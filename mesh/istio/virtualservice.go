@@ -1,6 +1,8 @@
 package istio
 
 import (
+	"cmp"
+
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,26 +18,65 @@ func virtualService(t mesh.Traffic) *networkingv1.VirtualService {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
 		ObjectMeta: objectMeta(t, t.Rollout),
 	}
-	vs.Spec.Hosts = append([]string{t.Service.FQDN()}, t.Service.Hosts...)
+	if !t.Service.Delegate {
+		// A VirtualService that is delegated to has neither hosts nor gateways: those are the user's to say.
+		vs.Spec.Hosts = append([]string{t.Service.FQDN()}, t.Service.Hosts...)
+	}
 	if len(t.Service.Gateways) > 0 {
 		vs.Spec.Gateways = append(append([]string{}, t.Service.Gateways...), meshGateway)
 	}
 	for _, r := range mesh.Routes(t) {
 		vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Service, r))
 	}
+	for _, s := range mesh.Streams(t) {
+		if s.Port.Protocol == mesh.TLS {
+			vs.Spec.Tls = append(vs.Spec.Tls, tlsRoute(t.Service, s, vs.Spec.Hosts))
+		} else {
+			vs.Spec.Tcp = append(vs.Spec.Tcp, tcpRoute(t.Service, s))
+		}
+	}
 	return vs
+}
+
+func tcpRoute(s mesh.Service, in mesh.Stream) *api.TCPRoute {
+	return &api.TCPRoute{
+		Match: []*api.L4MatchAttributes{{Port: uint32(in.Port.Number)}},
+		Route: streamDestinations(s, in),
+	}
+}
+
+// tlsRoute matches every name of the service: Istio asks for one at least.
+func tlsRoute(s mesh.Service, in mesh.Stream, names []string) *api.TLSRoute {
+	return &api.TLSRoute{
+		Match: []*api.TLSMatchAttributes{{Port: uint32(in.Port.Number), SniHosts: names}},
+		Route: streamDestinations(s, in),
+	}
+}
+
+func streamDestinations(s mesh.Service, in mesh.Stream) []*api.RouteDestination {
+	var out []*api.RouteDestination
+	for _, d := range in.Destinations {
+		out = append(out, &api.RouteDestination{Destination: subsetOf(s.FQDN(), in.Port.Number, d.Version), Weight: int32(d.Weight)})
+	}
+	return out
+}
+
+// subsetOf is a version of a host, at a port.
+func subsetOf(host string, port int, version string) *api.Destination {
+	return &api.Destination{Host: host, Subset: SubsetName(version), Port: &api.PortSelector{Number: uint32(port)}}
 }
 
 func httpRoute(s mesh.Service, r mesh.Route) *api.HTTPRoute {
 	out := &api.HTTPRoute{Name: r.Name}
 	for _, m := range r.Matches {
 		out.Match = append(out.Match, &api.HTTPMatchRequest{
+			Port:           uint32(m.Port),
 			Headers:        stringMatches(m.Headers),
 			WithoutHeaders: stringMatches(m.Without),
 		})
 	}
 	for _, d := range r.Destinations {
-		out.Route = append(out.Route, httpDestination(s, d))
+		out.Route = append(out.Route, httpDestination(s.FQDN(), cmp.Or(r.Port, s.Port), d))
 	}
 	if r.NoRetries {
 		// Zero attempts disable Istio's default of two. In JSON this is "retries: {}", which is not the same as none.
@@ -44,14 +85,10 @@ func httpRoute(s mesh.Service, r mesh.Route) *api.HTTPRoute {
 	return out
 }
 
-func httpDestination(s mesh.Service, d mesh.Destination) *api.HTTPRouteDestination {
+func httpDestination(host string, port int, d mesh.Destination) *api.HTTPRouteDestination {
 	return &api.HTTPRouteDestination{
-		Destination: &api.Destination{
-			Host:   s.FQDN(),
-			Subset: SubsetName(d.Version),
-			Port:   &api.PortSelector{Number: uint32(s.Port)},
-		},
-		Weight: int32(d.Weight),
+		Destination: subsetOf(host, port, d.Version),
+		Weight:      int32(d.Weight),
 		Headers: &api.Headers{
 			Request:  headerOperations(d.SetRequest, nil),
 			Response: headerOperations(d.SetResponse, d.AddResponse),

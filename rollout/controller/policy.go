@@ -117,6 +117,12 @@ func (p *pass) restrictions() []string {
 			}
 		}
 	}
+	if p.ro.Spec.Assignment != nil {
+		for _, s := range mesh.Streams(trafficOf(p.ro)) {
+			all = append(all, fmt.Sprintf("assignment does not hold on port %d: a %s connection is drawn by weight, and stays where it is until it ends",
+				s.Port.Number, s.Port.Protocol))
+		}
+	}
 	slices.Sort(all)
 	return all
 }

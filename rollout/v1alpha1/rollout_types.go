@@ -39,6 +39,11 @@ type RolloutList struct {
 }
 
 // RolloutSpec says which version is wanted and how to get there.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.service.targetPort) || self.provider in ['GatewayAPI']",message="service.targetPort may only be specified when provider writes Services: 'GatewayAPI'"
+// +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate' || (!has(self.service.hosts) && !has(self.service.gateways))",message="service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"
+// +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.ports) || self.traffic.ports.all(p, p.number != self.service.port)",message="traffic.ports must not repeat service.port"
+// +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP' || (!has(self.assignment) && !has(self.rateLimit))",message="assignment and rateLimit may not be specified when traffic.protocol is not 'HTTP', because a connection has no headers"
 type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.

@@ -5,11 +5,47 @@ import (
 )
 
 // TrafficSpec says how proxies reach the service, beside who meets which variant.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || self.entry != 'Delegate' || ((!has(self.protocol) || self.protocol == 'HTTP') && (!has(self.ports) || self.ports.all(p, p.protocol == 'HTTP')))",message="traffic.protocol and traffic.ports must be HTTP when traffic.entry is 'Delegate', because Istio delegates nothing else"
 type TrafficSpec struct {
 	// policy is how proxies speak to the service's endpoints: Istio's TrafficPolicy, with the same names. A field that a
 	// DestinationRule of yours for the same host sets is yours: it stays in force, and the condition Restricted says so.
 	// +optional
 	Policy *TrafficPolicy `json:"policy,omitempty"`
+	// entry says how requests come to the routes. With Own they are bound to the service's host, and to service.hosts and
+	// service.gateways. With Delegate they are bound to nothing: a VirtualService of yours delegates to ours, which has the
+	// rollout's name. Your match must not ask for the headers that ours look at (the bucket header, cookie and
+	// x-siskin-variant): Istio drops routes whose matches do not fit together.
+	// +kubebuilder:validation:Enum=Own;Delegate
+	// +kubebuilder:default=Own
+	// +optional
+	Entry string `json:"entry,omitempty"`
+	// protocol is what service.port speaks. TCP, and TLS that is not terminated, are split by weight as connections are
+	// opened; nothing is sticky, and a connection that is open stays where it is, also after a rollback.
+	// +kubebuilder:default=HTTP
+	// +optional
+	Protocol PortProtocol `json:"protocol,omitempty"`
+	// ports are further ports of the service, which are split alike.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=number
+	// +optional
+	Ports []PortSpec `json:"ports,omitempty"`
+}
+
+// PortProtocol is what a port speaks.
+//
+// +kubebuilder:validation:Enum=HTTP;TCP;TLS
+type PortProtocol string
+
+// PortSpec is a port of the service.
+type PortSpec struct {
+	// number of the service's port.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Number int32 `json:"number"`
+	// protocol is what the port speaks.
+	Protocol PortProtocol `json:"protocol"`
 }
 
 // TrafficPolicy is the part of Istio's TrafficPolicy that a Rollout may set. It holds for every version alike, so that no

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,9 @@ func TestIstiod(t *testing.T) {
 			w := &meshWorld{Plane: p, golden: g, t: t}
 			w.apply()
 			t.Cleanup(w.remove)
+			if len(mesh.Routes(w.traffic)) == 0 {
+				return // streams alone: istiod takes them, and there are no routes to ask for
+			}
 			routes := w.sidecar()
 			w.router()
 			w.inbound()
@@ -69,7 +73,20 @@ func (w *meshWorld) apply() {
 		w.Pod(space, w.pod(i), address(i), w.labels(version))
 	}
 	w.Service(space, service, w.pods())
+	if w.traffic.Service.Delegate {
+		w.objects = append(w.objects, w.root())
+	}
 	w.Apply(w.objects...)
+}
+
+// root is a VirtualService of the user's that delegates to the golden one.
+func (w *meshWorld) root() *unstructured.Unstructured {
+	o := controlplane.Object("networking.istio.io/v1", "VirtualService", space, "root", nil)
+	o.Object["spec"] = map[string]any{
+		"hosts": []any{w.traffic.Service.FQDN()},
+		"http":  []any{map[string]any{"delegate": map[string]any{"name": w.traffic.Rollout, "namespace": space}}},
+	}
+	return o
 }
 
 func (w *meshWorld) remove() {
@@ -167,6 +184,9 @@ func (w *meshWorld) meant() []envoy.Route {
 			matches = []mesh.Match{{}}
 		}
 		for _, m := range matches {
+			if m.Port != 0 && strconv.Itoa(m.Port) != port {
+				continue // istiod tells each listener its own
+			}
 			e := envoy.Route{Name: r.Name, Match: conditions(m), Destinations: w.destinations(r)}
 			if !r.NoRetries {
 				// Istio's default.

@@ -149,10 +149,10 @@ type local struct {
 	told     string // the variant that the last request carried to the backend
 }
 
-// newLocal is nil where mesh/gateway refuses to obey, as its own tests say it does: a policy of Envoy's.
+// newLocal is nil where mesh/gateway refuses to obey, as its own tests say it does: a policy of Envoy's, streams, delegation.
 func newLocal(w *meshWorld) *local {
 	w.t.Helper()
-	if w.traffic.Policy != nil {
+	if w.traffic.Policy != nil || w.traffic.Service.Delegate || len(mesh.Streams(w.traffic)) > 0 {
 		return nil
 	}
 	l := &local{t: w.t, versions: map[string]string{}, now: time.Unix(0, 0)}
