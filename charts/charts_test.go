@@ -233,7 +233,8 @@ func TestRights(t *testing.T) {
 	if len(want) < 5 {
 		t.Fatalf("found %d markers in the controller, want more", len(want))
 	}
-	for name, scope := range map[string]string{"{}": "ClusterRole", "controller: {namespace: edge}": "Role"} {
+	const every = "providers: [Istio, GatewayAPI]"
+	for name, scope := range map[string]string{"controller: {" + every + "}": "ClusterRole", "controller: {namespace: edge, " + every + "}": "Role"} {
 		files, err := render(values(t, name))
 		if err != nil {
 			t.Fatal(err)
@@ -265,7 +266,7 @@ func grant(all map[string]string, groups, resources, verbs []string) {
 	slices.Sort(verbs)
 	for _, g := range groups {
 		for _, r := range resources {
-			all[g+"/"+r] = strings.Join(verbs, " ")
+			all[strings.Trim(g, `"`)+"/"+r] = strings.Join(verbs, " ")
 		}
 	}
 }

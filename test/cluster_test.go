@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,13 +37,18 @@ func (router) Render(t mesh.Traffic, leaving []string) (controller.Objects, erro
 	if err != nil {
 		return out, err
 	}
-	if out.Subsets, err = istio.Unstructured(rule); err != nil {
+	subsets, err := istio.Unstructured(rule)
+	if err != nil {
 		return out, err
 	}
+	out.Subsets = []*unstructured.Unstructured{subsets}
 	out.Route, err = istio.Unstructured(objects.VirtualService)
 	out.LimitKey = object("networking.istio.io/v1alpha3", "EnvoyFilter", t.Service.Namespace, istio.RateLimitName(t.Rollout))
 	return out, err
 }
+
+// Kinds implements controller.Router. The tests call the reconciler themselves.
+func (router) Kinds() []schema.GroupVersionKind { return nil }
 
 // Versions implements controller.Router.
 func (router) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
@@ -92,7 +98,7 @@ func newCluster(t *testing.T, api *kube.Server, namespace string, wrap func(clie
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := controller.New(controller.Options{Client: through, Live: through, Evidence: source, Router: router{}, Rules: true})
+	r, err := controller.New(controller.Options{Client: through, Live: through, Evidence: source, Routers: map[v1alpha1.Provider]controller.Router{v1alpha1.ProviderIstio: router{}}, Rules: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,10 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig file; the pod's service account when empty")
 	fs.StringVar(&s.PrometheusURL, "prometheus-url", "http://prometheus.monitoring:9090", "URL of the Prometheus that scrapes the mesh")
 	fs.StringVar(&s.Reporter, "reporter", "source", "reporter label of Istio's metrics that counts: source, destination or waypoint")
+	fs.Func("providers", "what splits traffic, by comma: "+strings.Join(wire.Providers(), ", ")+"; Istio when not given", func(text string) error {
+		s.Providers = strings.Split(text, ",")
+		return nil
+	})
 	fs.StringVar(&s.Namespace, "namespace", "", "namespace to watch; all when empty")
 	fs.StringVar(&s.webhook, "webhook-listen", ":8081", "address that takes Alertmanager's notifications at /api/v1/alerts")
 	fs.BoolVar(&s.LeaderElect, "leader-elect", true, "let one of several replicas act")

@@ -21,12 +21,9 @@ import (
 
 // Labels of every object that Siskin writes.
 const (
-	// RolloutLabel holds the name of the rollout.
-	RolloutLabel = "siskin.dev/rollout"
-	// ManagedByLabel holds ManagedBy.
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// ManagedBy is the value of ManagedByLabel.
-	ManagedBy = "siskin"
+	RolloutLabel   = mesh.RolloutLabel
+	ManagedByLabel = mesh.ManagedByLabel
+	ManagedBy      = mesh.ManagedBy
 )
 
 // Objects express one Traffic.

@@ -2,10 +2,8 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,16 +34,26 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		}
 		r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 	}
+	p.noteRendered()
 	p.noteInForce(objects)
 	if p.leaves() {
 		if err := r.express(ctx, p, objects); err != nil {
 			return err
 		}
 	}
+	if exposes(p.ro.Status) {
+		if err := r.bind(ctx, p, true); err != nil {
+			return err
+		}
+	}
+	bound := exposes(p.ro.Status)
 	if err := r.store(ctx, p); err != nil {
 		return err
 	}
-	return r.express(ctx, p, objects)
+	if err := r.express(ctx, p, objects); err != nil || bound {
+		return err
+	}
+	return r.bind(ctx, p, false)
 }
 
 // render returns the objects for the status to write. Versions that a route may still lead to stay reachable: those in
@@ -53,7 +61,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 // since proxies learn of the route's change later than the API server.
 func (r *Reconciler) render(p *pass) (Objects, error) {
 	t := p.traffic()
-	objects, err := r.Router.Render(t, nil)
+	objects, err := p.router.Render(t, nil)
 	if err != nil {
 		return Objects{}, &specError{err}
 	}
@@ -62,11 +70,12 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
 	leaving = append(leaving, p.left()...)
-	subsets, stand := p.live[objects.Subsets.GetKind()]
-	if route := p.live[objects.Route.GetKind()]; stand && (route == nil || !sameSpec(route, objects.Route)) {
-		leaving = append(leaving, r.Router.Versions(subsets, t.VersionLabel)...)
+	if route := p.live[keyOf(objects.Route)]; route == nil || !sameSpec(route, objects.Route) {
+		for _, subsets := range p.live {
+			leaving = append(leaving, p.router.Versions(subsets, t.VersionLabel)...)
+		}
 	}
-	return r.Router.Render(t, leaving)
+	return p.router.Render(t, leaving)
 }
 
 // express makes the mesh show the status: what must be reachable first, then the route, then the rest, which the split of
@@ -75,17 +84,19 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	if p.blind != nil {
 		return p.blind
 	}
-	if _, err := r.put(ctx, p, o.Subsets); err != nil {
-		return err
+	for _, subsets := range o.Subsets {
+		if _, err := r.put(ctx, p, subsets); err != nil {
+			return err
+		}
 	}
 	changed, err := r.put(ctx, p, o.Route)
 	if err != nil {
 		return err
 	}
 	if changed {
-		r.noteRoute(p)
+		r.noteRoute(p, o.Route.GetKind())
 	}
-	err = r.limit(ctx, p, o)
+	err = errors.Join(r.limit(ctx, p, o), r.prune(ctx, p, o))
 	if r.Rules {
 		_, rules := r.put(ctx, p, rulesFor(p.ro))
 		err = errors.Join(err, rules)
@@ -97,17 +108,20 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 }
 
 // noteRoute tells a repair of a foreign edit from a step of our own.
-func (r *Reconciler) noteRoute(p *pass) {
+func (r *Reconciler) noteRoute(p *pass, kind string) {
 	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
 		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation && p.sameArms() {
 		r.Metrics.repaired(p.ro)
-		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the VirtualService did not show weight %d; wrote it again", p.ro.Status.Weight))
+		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the %s did not show weight %d; wrote it again", kind, p.ro.Status.Weight))
 		return
 	}
 	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 }
 
 func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
+	if o.LimitKey == nil {
+		return nil
+	}
 	if o.Limit != nil {
 		_, err := r.put(ctx, p, o.Limit)
 		return err
@@ -161,7 +175,7 @@ func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstru
 			return false, fmt.Errorf("removing foreign fields of %s %q: %w", want.GetKind(), want.GetName(), err)
 		}
 	}
-	p.live[want.GetKind()] = applied
+	p.live[keyOf(want)] = applied
 	return true, nil
 }
 
@@ -174,7 +188,7 @@ func marked(ro *v1alpha1.Rollout, live, want *unstructured.Unstructured) bool {
 
 // known returns the live object as the pass has read it, or reads it. What changes meanwhile wakes the next pass.
 func (r *Reconciler) known(ctx context.Context, p *pass, like *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	if live, ok := p.live[like.GetKind()]; ok {
+	if live, ok := p.live[keyOf(like)]; ok {
 		return live, nil
 	}
 	return r.read(ctx, like)
@@ -186,23 +200,6 @@ func (r *Reconciler) read(ctx context.Context, like *unstructured.Unstructured) 
 	live.SetGroupVersionKind(like.GroupVersionKind())
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(like), live)
 	return live, err
-}
-
-// sameSpec compares specs as JSON: numbers of one value may have several Go types.
-func sameSpec(a, b *unstructured.Unstructured) bool {
-	return reflect.DeepEqual(plain(a.Object["spec"]), plain(b.Object["spec"]))
-}
-
-func plain(v any) any {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return v
-	}
-	var out any
-	if json.Unmarshal(raw, &out) != nil {
-		return v
-	}
-	return out
 }
 
 // ours says whether an object was written for this rollout, or for an earlier one of its name.

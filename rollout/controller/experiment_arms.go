@@ -118,6 +118,9 @@ func (r *Reconciler) obstacle(ctx context.Context, p *pass, e v1alpha1.Experimen
 	if o := p.conflict(e); o.Reason != "" {
 		return o
 	}
+	if err := p.carries(e); err != nil {
+		return no(reasonUnsupported, "%v", err)
+	}
 	for _, v := range e.Status.Allocation {
 		if v.Version == p.ro.Status.StableVersion {
 			continue
@@ -306,7 +309,7 @@ func (p *pass) sameArms() bool {
 
 // noteInForce writes down since when the routes show the experiments, once they were found to do so.
 func (p *pass) noteInForce(wanted Objects) {
-	route := p.live[wanted.Route.GetKind()]
+	route := p.live[keyOf(wanted.Route)]
 	if route == nil || !sameSpec(route, wanted.Route) {
 		return
 	}

@@ -39,12 +39,12 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	if t.Shares[0].Version == "" {
 		t.Shares[0].Version = p.ro.Spec.Version
 	}
-	objects, err := r.Router.Render(t, nil)
+	objects, err := p.router.Render(t, nil)
 	if err != nil {
 		return &specError{err}
 	}
-	p.routeKind = objects.Route.GetKind()
-	for _, o := range []*unstructured.Unstructured{objects.Route, objects.Subsets} {
+	p.route = keyOf(objects.Route)
+	for _, o := range append([]*unstructured.Unstructured{objects.Route}, objects.Subsets...) {
 		live, err := r.read(ctx, o)
 		switch {
 		case apierrors.IsNotFound(err):
@@ -54,12 +54,15 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 				return p.blind
 			}
 		case !ours(p.ro, live):
-			return &foreignError{o.GetKind(), o.GetName()}
+			if p.foreign = (&foreignError{o.GetKind(), o.GetName()}); o == objects.Route {
+				return p.foreign
+			}
+			p.blind = p.foreign
 		default:
-			p.live[o.GetKind()] = live
+			p.live[keyOf(o)] = live
 		}
 	}
-	p.gone = endedBy(p.live[p.routeKind], p.ro.Status.Run)
+	p.gone = endedBy(p.live[p.route], p.ro.Status.Run)
 	return nil
 }
 
@@ -85,7 +88,7 @@ func (r *Reconciler) repair(ctx context.Context, p *pass) {
 	if err != nil {
 		return
 	}
-	if route := p.live[objects.Route.GetKind()]; route != nil && sameSpec(route, objects.Route) {
+	if route := p.live[keyOf(objects.Route)]; route != nil && sameSpec(route, objects.Route) {
 		return
 	}
 	if err := r.express(ctx, p, objects); err != nil {

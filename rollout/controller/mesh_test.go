@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -30,9 +31,11 @@ func (istioRouter) Render(t mesh.Traffic, leaving []string) (controller.Objects,
 		return controller.Objects{}, err
 	}
 	var out controller.Objects
-	if out.Subsets, err = istio.Unstructured(rule); err != nil {
+	subsets, err := istio.Unstructured(rule)
+	if err != nil {
 		return out, err
 	}
+	out.Subsets = []*unstructured.Unstructured{subsets}
 	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
 		return out, err
 	}
@@ -45,6 +48,12 @@ func (istioRouter) Render(t mesh.Traffic, leaving []string) (controller.Objects,
 	out.LimitKey.SetNamespace(t.Service.Namespace)
 	out.LimitKey.SetName(istio.RateLimitName(t.Rollout))
 	return out, err
+}
+
+// Kinds implements controller.Router.
+func (istioRouter) Kinds() []schema.GroupVersionKind {
+	group := schema.GroupVersion{Group: "networking.istio.io", Version: "v1"}
+	return []schema.GroupVersionKind{group.WithKind("VirtualService"), group.WithKind("DestinationRule")}
 }
 
 // Versions implements controller.Router.

@@ -118,7 +118,7 @@ func (r *Reconciler) changed(ctx context.Context, p *pass) bool {
 	if r.Live.Get(ctx, client.ObjectKeyFromObject(p.was), &now) == nil && now.ResourceVersion != p.was.ResourceVersion {
 		return true
 	}
-	route := p.live[p.routeKind]
+	route := p.live[p.route]
 	if route == nil {
 		return false
 	}

@@ -17,6 +17,8 @@ import (
 // Reasons that only the controller gives; those of the judge are in package rollout.
 const (
 	reasonInvalidSpec    rollout.Reason = "InvalidSpec"
+	reasonUnsupported    rollout.Reason = "Unsupported"
+	reasonProviderOff    rollout.Reason = "ProviderDisabled"
 	reasonNotOwned       rollout.Reason = "ObjectNotOwned"
 	reasonAdopted        rollout.Reason = "Adopted"
 	reasonStableNotReady rollout.Reason = "StableNotReady"

@@ -102,28 +102,39 @@ func TestValidation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	create := func(path, bad string) error {
+	set := func(o *unstructured.Unstructured, path, text string) {
+		var value any
+		if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+			t.Fatal(err)
+		}
+		if err := unstructured.SetNestedField(o.Object, value, strings.Split(path, ".")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create := func(path, bad, then string) error {
 		o := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(goodManifest), &o.Object); err != nil {
 			t.Fatal(err)
 		}
 		if path != "" {
-			var value any
-			if err := yaml.Unmarshal([]byte(bad), &value); err != nil {
-				t.Fatal(err)
-			}
-			if err := unstructured.SetNestedField(o.Object, value, strings.Split(path, ".")...); err != nil {
-				t.Fatal(err)
-			}
+			set(o, path, bad)
 		}
-		return c.Create(t.Context(), o, client.DryRunAll)
+		if then == "" {
+			return c.Create(t.Context(), o, client.DryRunAll)
+		}
+		o.SetName("changed")
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		set(o, path, then)
+		return c.Update(t.Context(), o, client.DryRunAll)
 	}
-	if err := create("", ""); err != nil {
+	if err := create("", "", ""); err != nil {
 		t.Fatalf("the good manifest: %v", err)
 	}
 	for name, tc := range celCases {
 		t.Run(name, func(t *testing.T) {
-			err := create(tc.path, tc.bad)
+			err := create(tc.path, tc.bad, tc.then)
 			var status *apierrors.StatusError
 			if !errors.As(err, &status) || !apierrors.IsInvalid(err) {
 				t.Fatalf("%s: %s: got %v, want an invalid error", tc.path, tc.bad, err)

@@ -53,6 +53,9 @@ func runWithAPI(m *testing.M) int {
 	defer api.Stop()
 	crds, err := kube.CRDs()
 	if err == nil {
+		crds, err = withGatewayAPI(crds)
+	}
+	if err == nil {
 		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD, charts.ExperimentCRD)...)
 	}
 	scheme := runtime.NewScheme()
@@ -145,7 +148,7 @@ func newWorld(t *testing.T, edit ...func(*v1alpha1.Rollout)) *world {
 	tapped := w.tap.wrap(w.client)
 	w.o = controller.Options{
 		Now: func() time.Time { return w.clock }, Lag: time.Second, Grace: 30 * time.Second,
-		Client: tapped, Live: tapped, Evidence: w.source, Router: istioRouter{},
+		Client: tapped, Live: tapped, Evidence: w.source, Routers: routers(),
 		Record: func(_ client.Object, warning bool, reason, message string) {
 			w.events = append(w.events, fmt.Sprintf("%t %s %s", warning, reason, message))
 		},

@@ -110,6 +110,11 @@ type ServiceSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
+	// targetPort is the port of the pods, for providers that write Services; port when it is not set.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	TargetPort int32 `json:"targetPort,omitempty"`
 	// hosts are further hosts of the VirtualService, beside the service itself. They need gateways.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
@@ -117,7 +122,8 @@ type ServiceSpec struct {
 	// +listType=set
 	// +optional
 	Hosts []string `json:"hosts,omitempty"`
-	// gateways are the Istio gateways ("namespace/name") that the routes are bound to, beside the mesh.
+	// gateways are what the routes are bound to beside the mesh, as "namespace/name": Istio's Gateways, or those of the
+	// Gateway API.
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253

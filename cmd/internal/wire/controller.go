@@ -30,6 +30,8 @@ type Options struct {
 	PrometheusURL string
 	// Reporter is the reporter label of Istio's metrics that counts; "source" by default.
 	Reporter string
+	// Providers are those that rollouts may name; Istio by default. The kinds that they write must be installed.
+	Providers []string
 	// Namespace restricts the controller to one namespace; all by default.
 	Namespace string
 	// LeaderElect lets one of several replicas act. It needs the Lease API, and LeaseNamespace outside a cluster.
@@ -71,6 +73,10 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	if err != nil {
 		return nil, nil, err
 	}
+	routers, err := routersFor(o.Providers)
+	if err != nil {
+		return nil, nil, err
+	}
 	var record controller.Recorder
 	if o.Events {
 		record = recorder(mgr.GetEventRecorder("siskin"))
@@ -81,7 +87,7 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	}
 	r, err := controller.New(controller.Options{
 		Questions: max(workers/2, 1),
-		Client:    mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Router: Istio{},
+		Client:    mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Routers: routers,
 		Rules: o.Rules, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
 		Metrics: controller.NewMetrics(o.Registry),
 	})

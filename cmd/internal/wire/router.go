@@ -1,9 +1,10 @@
-// Package wire joins the rollout controller with what it speaks to: Istio's objects and Prometheus. The binary in the
+// Package wire joins the rollout controller with what it speaks to: the objects of data planes and Prometheus. The binary in the
 // cluster and the one for a laptop run the controller that is built here.
 package wire
 
 import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/istio"
@@ -24,9 +25,11 @@ func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error
 		return controller.Objects{}, err
 	}
 	var out controller.Objects
-	if out.Subsets, err = istio.Unstructured(rule); err != nil {
+	subsets, err := istio.Unstructured(rule)
+	if err != nil {
 		return out, err
 	}
+	out.Subsets = []*unstructured.Unstructured{subsets}
 	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
 		return out, err
 	}
@@ -41,6 +44,11 @@ func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error
 	out.LimitKey.SetNamespace(t.Service.Namespace)
 	out.LimitKey.SetName(istio.RateLimitName(t.Rollout))
 	return out, nil
+}
+
+// Kinds implements controller.Router.
+func (Istio) Kinds() []schema.GroupVersionKind {
+	return kinds("networking.istio.io/v1", "VirtualService", "DestinationRule")
 }
 
 // Versions implements controller.Router.

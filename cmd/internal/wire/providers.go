@@ -1,0 +1,99 @@
+package wire
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/plain"
+	"github.com/siskin-dev/siskin/rollout/controller"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// all are the providers that there are.
+func all() map[v1alpha1.Provider]controller.Router {
+	return map[v1alpha1.Provider]controller.Router{
+		v1alpha1.ProviderIstio:      Istio{},
+		v1alpha1.ProviderGatewayAPI: GatewayAPI{},
+	}
+}
+
+// Providers lists the providers that there are.
+func Providers() []string {
+	var names []string
+	for name := range all() {
+		names = append(names, string(name))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// routersFor returns the routers of the providers with these names; that of Istio when there are none.
+func routersFor(names []string) (map[v1alpha1.Provider]controller.Router, error) {
+	if len(names) == 0 {
+		names = []string{string(v1alpha1.ProviderIstio)}
+	}
+	routers := all()
+	for _, name := range names {
+		if _, ok := routers[v1alpha1.Provider(name)]; !ok {
+			return nil, fmt.Errorf("choosing providers: %q must be one of %s", name, strings.Join(Providers(), ", "))
+		}
+	}
+	maps.DeleteFunc(routers, func(p v1alpha1.Provider, _ controller.Router) bool { return !slices.Contains(names, string(p)) })
+	return routers, nil
+}
+
+// GatewayAPI renders traffic as an HTTPRoute and a Service for each version.
+type GatewayAPI struct{}
+
+// Render implements controller.Router.
+func (GatewayAPI) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+	route, err := gatewayapi.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	return controller.Objects{Route: object(route), Subsets: objects(plain.OfVersions(t, leaving...)), Prune: true}, nil
+}
+
+// Versions implements controller.Router.
+func (GatewayAPI) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
+	return versionOf(subsets, versionLabel)
+}
+
+// Kinds implements controller.Router.
+func (GatewayAPI) Kinds() []schema.GroupVersionKind {
+	return append(kinds("gateway.networking.k8s.io/v1", "HTTPRoute"), kinds("v1", "Service")...)
+}
+
+// versionOf is the version that a Service selects, if it is one.
+func versionOf(o *unstructured.Unstructured, versionLabel string) []string {
+	if v := plain.Version(o.Object, versionLabel); v != "" {
+		return []string{v}
+	}
+	return nil
+}
+
+func object(o mesh.Object) *unstructured.Unstructured { return &unstructured.Unstructured{Object: o} }
+
+func objects(all []mesh.Object) []*unstructured.Unstructured {
+	var out []*unstructured.Unstructured
+	for _, o := range all {
+		out = append(out, object(o))
+	}
+	return out
+}
+
+// kinds are kinds of one group and version.
+func kinds(apiVersion string, names ...string) []schema.GroupVersionKind {
+	var out []schema.GroupVersionKind
+	for _, name := range names {
+		out = append(out, schema.FromAPIVersionAndKind(apiVersion, name))
+	}
+	return out
+}

@@ -1,0 +1,76 @@
+package wire
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/siskin-dev/siskin/charts"
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// TestProvidersAreTheEnum: a Rollout can name every provider that there is, and no other.
+func TestProvidersAreTheEnum(t *testing.T) {
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.Unmarshal(charts.RolloutCRD, &crd); err != nil {
+		t.Fatal(err)
+	}
+	var enum []string
+	for _, v := range crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties["provider"].Enum {
+		enum = append(enum, strings.Trim(string(v.Raw), `"`))
+	}
+	slices.Sort(enum)
+	if diff := cmp.Diff(enum, Providers()); diff != "" {
+		t.Errorf("providers: -CRD, +wire:\n%s", diff)
+	}
+}
+
+func TestRoutersFor(t *testing.T) {
+	routers, err := routersFor(nil)
+	if err != nil || len(routers) != 1 || routers[v1alpha1.ProviderIstio] == nil {
+		t.Errorf("routersFor(nothing) = %v, %v; want Istio's", routers, err)
+	}
+	routers, err = routersFor([]string{"GatewayAPI"})
+	if err != nil || len(routers) != 1 || routers[v1alpha1.ProviderGatewayAPI] == nil {
+		t.Errorf("routersFor(GatewayAPI) = %v, %v; want that one alone", routers, err)
+	}
+	if _, err = routersFor([]string{"Istio", "Linkerd"}); err == nil || !strings.Contains(err.Error(), `"Linkerd"`) {
+		t.Errorf("routersFor(Linkerd): %v, want an error that names it", err)
+	}
+}
+
+// TestRouters: what a router writes is of the kinds that it says, carries the rollout's label, and what makes a version
+// reachable can be read back.
+func TestRouters(t *testing.T) {
+	for name, r := range all() {
+		t.Run(string(name), func(t *testing.T) {
+			traffic := mesh.Traffic{
+				Rollout: "coolant", VersionLabel: "version", Service: mesh.Service{Namespace: "edge", Name: "coolant", Port: 8080},
+				Shares: []mesh.Share{{Variant: mesh.Stable, Version: "v1", Buckets: rollout.Others(nil)}},
+			}
+			o, err := r.Render(traffic, []string{"v0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var versions []string
+			for _, s := range append(slices.Clone(o.Subsets), o.Route) {
+				if !slices.Contains(r.Kinds(), s.GroupVersionKind()) {
+					t.Errorf("%s is not among the kinds %v", s.GroupVersionKind(), r.Kinds())
+				}
+				if s.GetLabels()[v1alpha1.LabelRollout] != "coolant" || s.GetNamespace() != "edge" {
+					t.Errorf("%s %q has labels %v", s.GetKind(), s.GetName(), s.GetLabels())
+				}
+				versions = append(versions, r.Versions(s, "version")...)
+			}
+			if diff := cmp.Diff([]string{"v0", "v1"}, versions); diff != "" {
+				t.Errorf("versions that are reachable: -want, +got:\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// disabledError says that the controller does not speak to a provider.
+type disabledError struct {
+	wanted  v1alpha1.Provider
+	enabled []v1alpha1.Provider
+}
+
+func (e *disabledError) Error() string {
+	return fmt.Sprintf("spec.provider %q: the controller does not run it; it runs %q (see its flag --providers)", e.wanted, e.enabled)
+}
+
+// reasonOf is the reason of the condition that an error in the spec leads to.
+func reasonOf(err error) rollout.Reason {
+	var no *mesh.UnsupportedError
+	var off *disabledError
+	switch {
+	case errors.As(err, &no):
+		return reasonUnsupported
+	case errors.As(err, &off):
+		return reasonProviderOff
+	}
+	return reasonInvalidSpec
+}
+
+// routerFor returns the router of the spec's provider. It is an error when the provider cannot do what the spec asks for,
+// now or once a run has reached its first weight: nobody is to learn of that half way.
+func (r *Reconciler) routerFor(ro *v1alpha1.Rollout) (Router, error) {
+	provider := v1alpha1.Provider(orElse(string(ro.Spec.Provider), string(v1alpha1.ProviderIstio)))
+	router, on := r.Routers[provider]
+	if !on {
+		return nil, &disabledError{provider, slices.Sorted(maps.Keys(r.Routers))}
+	}
+	canary := rollout.Allocate(ro.Name, int(ro.Spec.Steps[0].Weight))
+	t := trafficOf(ro)
+	t.Policy = policyOf(ro, nil)
+	t.Shares = []mesh.Share{
+		{Variant: mesh.Stable, Version: ro.Spec.Version, Buckets: rollout.Others(canary)},
+		{Variant: mesh.Canary, Version: ro.Spec.Version, Buckets: canary},
+	}
+	var no *mesh.UnsupportedError
+	if _, err := router.Render(t, nil); errors.As(err, &no) {
+		return nil, err
+	}
+	return router, nil
+}
+
+// carries returns why the provider cannot show an experiment beside those that it shows; nil when it can.
+func (p *pass) carries(e v1alpha1.Experiment) error {
+	t := trafficOf(p.ro)
+	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: p.ro.Status.StableVersion}}
+	add := func(all []v1alpha1.VariantAllocation) {
+		for _, v := range all {
+			set, _ := bucketsOf(v.Buckets) // was read before
+			t.Shares = append(t.Shares, mesh.Share{Variant: mesh.Variant(v.Name), Version: v.Version, Buckets: set})
+		}
+	}
+	for _, s := range p.shown {
+		if shows(s) {
+			add(s.Variants)
+		}
+	}
+	add(e.Status.Allocation)
+	var taken []int
+	for _, s := range t.Shares {
+		taken = append(taken, s.Buckets...)
+	}
+	t.Shares[0].Buckets = rollout.Others(taken)
+	var no *mesh.UnsupportedError
+	if _, err := p.router.Render(t, nil); errors.As(err, &no) {
+		return err
+	}
+	return nil
+}
+
+// keyOf tells the objects of a rollout's namespace apart.
+func keyOf(o *unstructured.Unstructured) string { return o.GetKind() + "/" + o.GetName() }
+
+// prune deletes what made versions reachable that no route leads to any more. A mesh with one object for all versions has
+// nothing to prune.
+func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
+	if !o.Prune {
+		return nil
+	}
+	keep := map[string]bool{keyOf(o.Route): true}
+	var kinds []schema.GroupVersionKind
+	for _, s := range o.Subsets {
+		keep[keyOf(s)] = true
+		if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
+			kinds = append(kinds, gvk)
+		}
+	}
+	var errs []error
+	for _, gvk := range kinds {
+		var list unstructured.UnstructuredList
+		list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{v1alpha1.LabelRollout: p.ro.Name})
+		errs = append(errs, err)
+		for i := range list.Items {
+			if old := &list.Items[i]; !keep[keyOf(old)] && ours(p.ro, old) {
+				errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, old)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,269 @@
+package controller_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/plain"
+	"github.com/siskin-dev/siskin/rollout/controller"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+const gatewayV1 = "gateway.networking.k8s.io/v1"
+
+func routers() map[v1alpha1.Provider]controller.Router {
+	return map[v1alpha1.Provider]controller.Router{
+		v1alpha1.ProviderIstio: istioRouter{}, v1alpha1.ProviderGatewayAPI: gatewayRouter{},
+	}
+}
+
+// withGatewayAPI adds the Gateway API's HTTPRoute to the kinds of the API.
+func withGatewayAPI(crds [][]byte) ([][]byte, error) {
+	crd, err := os.ReadFile("../../mesh/gatewayapi/testdata/crds/httproute.yaml")
+	return append(crds, crd), err
+}
+
+// gatewayRouter renders the HTTPRoute that the binaries' router renders, and a ServiceEntry in place of the Service of each
+// version: the API of the tests serves no Services. The tests of the control plane run with Services.
+type gatewayRouter struct{}
+
+// Render implements controller.Router.
+func (gatewayRouter) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+	route, err := gatewayapi.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	out := controller.Objects{Route: &unstructured.Unstructured{Object: route}, Prune: true}
+	for _, o := range plain.OfVersions(t, leaving...) {
+		name := o["metadata"].(map[string]any)["name"].(string)
+		entry := t.Object(istioV1, "ServiceEntry", name, map[string]any{
+			"hosts": []any{name + ".local"}, "resolution": "STATIC",
+			"ports":            []any{map[string]any{"number": int64(t.Service.Port), "name": "http"}},
+			"workloadSelector": map[string]any{"labels": o["spec"].(map[string]any)["selector"]},
+		})
+		out.Subsets = append(out.Subsets, &unstructured.Unstructured{Object: entry})
+	}
+	return out, nil
+}
+
+// Versions implements controller.Router.
+func (gatewayRouter) Versions(o *unstructured.Unstructured, versionLabel string) []string {
+	v, _, _ := unstructured.NestedString(o.Object, "spec", "workloadSelector", "labels", versionLabel)
+	return []string{v}
+}
+
+// Kinds implements controller.Router.
+func (gatewayRouter) Kinds() []schema.GroupVersionKind { return nil }
+
+func onGatewayAPI(ro *v1alpha1.Rollout) { ro.Spec.Provider = v1alpha1.ProviderGatewayAPI }
+
+// backends lists the Services that the HTTPRoute leads to, each once, and the buckets that its canary has.
+func (w *world) backends() (names []string, canary int) {
+	w.t.Helper()
+	route := w.find(gatewayV1, "HTTPRoute", "coolant")
+	if route == nil {
+		w.t.Fatal("there is no HTTPRoute")
+	}
+	rules, _, _ := unstructured.NestedSlice(route.Object, "spec", "rules")
+	for _, each := range rules {
+		r := each.(map[string]any)
+		for _, b := range r["backendRefs"].([]any) {
+			names = append(names, b.(map[string]any)["name"].(string))
+		}
+		if r["name"] == "canary-buckets" {
+			header := r["matches"].([]any)[0].(map[string]any)["headers"].([]any)[0].(map[string]any)
+			canary = len(matching(header["value"].(string), true))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), canary
+}
+
+// reachable lists what stands in for the Services of versions.
+func (w *world) reachable() []string {
+	w.t.Helper()
+	var list unstructured.UnstructuredList
+	list.SetAPIVersion(istioV1)
+	list.SetKind("ServiceEntryList")
+	if err := w.client.List(w.t.Context(), &list, client.InNamespace(w.ns)); err != nil {
+		w.t.Fatal(err)
+	}
+	var names []string
+	for _, o := range list.Items {
+		names = append(names, o.GetName())
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestGatewayAPI runs a rollout through an HTTPRoute: the same steps, make before break, and what is left over goes.
+func TestGatewayAPI(t *testing.T) {
+	both := []string{"coolant-v1-pods", "coolant-v2-pods"}
+	w := running(t, 1, onGatewayAPI)
+	w.turn()
+	names, canary := w.backends()
+	if diff := cmp.Diff(both, names); diff != "" || canary != 5 {
+		t.Errorf("at weight 5: %d buckets; backends -want, +got:\n%s", canary, diff)
+	}
+	if route := w.route(); route != nil {
+		t.Error("a VirtualService was written for a rollout of another provider")
+	}
+
+	w.tap.writes()
+	w.turn()
+	for _, call := range w.tap.writes() {
+		if strings.Contains(call, "HTTPRoute") || strings.Contains(call, "ServiceEntry") {
+			t.Errorf("nothing has changed, and the loop did %q: defaults of the API server are no drift", call)
+		}
+	}
+
+	w.ask(v1alpha1.ActionAbort)
+	w.tap.writes()
+	w.turn()
+	if calls := w.tap.writes(); len(calls) == 0 || calls[0] != "apply HTTPRoute" {
+		t.Errorf("writes of the rollback: %q, want the HTTPRoute first", calls)
+	}
+	if names, _ := w.backends(); !slices.Equal(names, both[:1]) {
+		t.Errorf("after the rollback the route leads to %q", names)
+	}
+	if got := w.reachable(); !slices.Equal(got, both) {
+		t.Errorf("right after the rollback %q are reachable, want %q: proxies learn of the route later", got, both)
+	}
+	w.clock = w.clock.Add(31 * time.Second)
+	w.turn()
+	if got := w.reachable(); !slices.Equal(got, both[:1]) {
+		t.Errorf("after the grace period %q are reachable, want %q", got, both[:1])
+	}
+}
+
+// TestPruneSparesOthers: only what Siskin wrote for this very rollout goes.
+func TestPruneSparesOthers(t *testing.T) {
+	w := newWorld(t, onGatewayAPI)
+	w.deploy("v1", true)
+	theirs := w.object(istioV1, "ServiceEntry", "coolant-v0-pods")
+	theirs.SetLabels(map[string]string{v1alpha1.LabelRollout: "coolant"})
+	theirs.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Rollout", Name: "another", UID: "u", Controller: new(true)}})
+	theirs.Object["spec"] = map[string]any{"hosts": []any{"a.b"}}
+	if err := w.client.Create(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	w.until("stable", stableOn("v1"))
+	w.turn()
+	if got := w.reachable(); !slices.Equal(got, []string{"coolant-v0-pods", "coolant-v1-pods"}) {
+		t.Errorf("reachable: %q, want the other rollout's object untouched", got)
+	}
+}
+
+// TestGatewayAPIDrift: what somebody changes in a route, or adds to it, is put right at the present weight.
+func TestGatewayAPIDrift(t *testing.T) {
+	for name, meddle := range map[string]func(o *unstructured.Unstructured){
+		"Weights": func(o *unstructured.Unstructured) {
+			all, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+			_ = unstructured.SetNestedSlice(o.Object, all[len(all)-1:], "spec", "rules")
+		},
+		"Added": func(o *unstructured.Unstructured) {
+			_ = unstructured.SetNestedStringSlice(o.Object, []string{"a.example.com"}, "spec", "hostnames")
+		},
+		"AddedInside": func(o *unstructured.Unstructured) {
+			all, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+			all[0].(map[string]any)["timeouts"] = map[string]any{"request": "1ms"}
+			_ = unstructured.SetNestedSlice(o.Object, all, "spec", "rules")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := running(t, 1, onGatewayAPI)
+			w.turn()
+			before := w.find(gatewayV1, "HTTPRoute", "coolant").Object["spec"]
+			w.change(gatewayV1, "HTTPRoute", "coolant", meddle)
+			w.turn()
+			if diff := cmp.Diff(before, w.find(gatewayV1, "HTTPRoute", "coolant").Object["spec"]); diff != "" {
+				t.Errorf("after a foreign edit: -before, +after:\n%s", diff)
+			}
+		})
+	}
+}
+
+// stalled returns the condition Stalled, which must be there.
+func (w *world) stalled() metav1.Condition {
+	w.t.Helper()
+	c := meta.FindStatusCondition(w.turn().Status.Conditions, v1alpha1.ConditionStalled)
+	if c == nil {
+		w.t.Fatal("the rollout is not stalled")
+	}
+	return *c
+}
+
+// TestUnsupported: what a provider cannot do is refused before anything is written, with a reason and its sentence.
+func TestUnsupported(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		edit   func(*v1alpha1.Rollout)
+		want   string
+	}{
+		"Cookie":    {"100 destinations are too many for a rule.", func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"} }, "provider GatewayAPI cannot do buckets in a cookie: "},
+		"RateLimit": {"An HTTPRoute has no such thing.", func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{RequestsPerSecond: 5} }, "provider GatewayAPI cannot do a rate limit: "},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, onGatewayAPI, tc.edit)
+			w.deploy("v1", true)
+			got := w.stalled()
+			if got.Reason != "Unsupported" || !strings.Contains(got.Message, tc.want) {
+				t.Errorf("%s\nstalled: %s: %s; want Unsupported with %q", tc.reason, got.Reason, got.Message, tc.want)
+			}
+			if w.find(gatewayV1, "HTTPRoute", "coolant") != nil || len(w.reachable()) > 0 {
+				t.Errorf("%s\nsomething was written although it was refused", tc.reason)
+			}
+			w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Cookie, ro.Spec.RateLimit = nil, nil })
+			w.until("stable", stableOn("v1"))
+		})
+	}
+}
+
+// TestProviderDisabled: a controller that does not run a provider says so.
+func TestProviderDisabled(t *testing.T) {
+	w := newWorld(t, onGatewayAPI)
+	w.o.Routers = map[v1alpha1.Provider]controller.Router{v1alpha1.ProviderIstio: istioRouter{}}
+	w.restart()
+	w.deploy("v1", true)
+	if got := w.stalled(); got.Reason != "ProviderDisabled" || !strings.Contains(got.Message, `"GatewayAPI"`) || !strings.Contains(got.Message, `["Istio"]`) {
+		t.Errorf("stalled: %s: %s; want ProviderDisabled with both providers", got.Reason, got.Message)
+	}
+}
+
+// TestExperimentUnsupported: an experiment with more arms than the provider can show is not shown, and the rollout says why.
+func TestExperimentUnsupported(t *testing.T) {
+	x := newTrials(t, onGatewayAPI)
+	x.begin("many", func(e *v1alpha1.Experiment) {
+		e.Spec.Variants, e.Spec.Holdout = nil, 0
+		for i := range 7 {
+			e.Spec.Variants = append(e.Spec.Variants, v1alpha1.VariantSpec{Name: fmt.Sprintf("arm-%d", i), Version: fmt.Sprintf("v%d", 1+i%3), Share: 10})
+		}
+	})
+	var shown []v1alpha1.RolloutExperiment
+	for range 10 {
+		x.round()
+		if shown = x.get().Status.Experiments; len(shown) > 0 {
+			break
+		}
+	}
+	if len(shown) != 1 || shown[0].Reason != "Unsupported" || !strings.Contains(shown[0].Message, "provider GatewayAPI cannot do so many variants at once") {
+		t.Fatalf("experiments of the rollout: %+v; want one that is Unsupported", shown)
+	}
+	if names, _ := x.backends(); !slices.Equal(names, []string{"coolant-v1-pods"}) {
+		t.Errorf("the route leads to %q, want stable alone", names)
+	}
+}
