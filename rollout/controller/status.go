@@ -26,9 +26,9 @@ const (
 	reasonRejected       rollout.Reason = "Rejected"
 	reasonRunStarted     rollout.Reason = "RunStarted"
 	reasonEvidenceLost   rollout.Reason = "EvidenceLost"
+	reasonRestricted     rollout.Reason = "NotAsWritten"
 )
 
-	reasonRestricted     rollout.Reason = "NotAsWritten"
 // describe writes the outcome into the status: one word everywhere.
 func (p *pass) describe() {
 	st := &p.ro.Status
@@ -74,9 +74,9 @@ func (p *pass) conditions() {
 	present(v1alpha1.ConditionPaused, paused)
 	present(v1alpha1.ConditionStalled, paused || rejected)
 	present(v1alpha1.ConditionReconciling, ready == metav1.ConditionFalse && !paused && !rejected)
+	p.restrict()
 }
 
-	p.restrict()
 // stall says in the status that nothing will happen until somebody acts, and why. Nothing that the pass had decided is
 // written, and the routes stay as they are.
 func (r *Reconciler) stall(ctx context.Context, ro *v1alpha1.Rollout, reason rollout.Reason, cause error) error {
