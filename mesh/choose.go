@@ -7,9 +7,11 @@ import "regexp"
 type Request map[string]string
 
 // Caller is who sends a request, and to which port. The zero Caller is nobody in particular: no match that asks for a port
-// holds.
+// or a source holds.
 type Caller struct {
 	Port int
+	// Labels are those of the caller's pod.
+	Labels map[string]string
 }
 
 // Choose evaluates the routes as a data plane does: the first route that matches the request, and in it the destination
@@ -55,7 +57,14 @@ func (r Route) pick(draw float64) (Destination, bool) {
 }
 
 // concerns says whether the match is for the caller.
-func (m Match) concerns(c Caller) bool { return m.Port == 0 || m.Port == c.Port }
+func (m Match) concerns(c Caller) bool {
+	for name, want := range m.Source {
+		if value, has := c.Labels[name]; !has || value != want {
+			return false
+		}
+	}
+	return m.Port == 0 || m.Port == c.Port
+}
 
 func (m Match) holds(req Request) bool {
 	for name, want := range m.Headers {

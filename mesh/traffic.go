@@ -108,6 +108,8 @@ type Traffic struct {
 	// Policy is how proxies speak to the endpoints of every version: an object in the words of Istio's TrafficPolicy, with
 	// the fields connectionPool, loadBalancer, outlierDetection and tls only. A data plane without such words refuses it.
 	Policy json.RawMessage
+	// Tiers are the services behind that follow the variant, in the order in which a request meets them.
+	Tiers []Tier
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.
@@ -118,8 +120,9 @@ type StringMatch struct {
 }
 
 // Match is a conjunction: every header condition must hold, and no Without condition may; a Port, unless it is 0, is the one
-// that the caller addresses.
+// that the caller addresses, and the caller is a pod that carries the labels Source.
 type Match struct {
+	Source  map[string]string
 	Port    int
 	Headers map[string]StringMatch
 	Without map[string]StringMatch

@@ -73,7 +73,24 @@ func (t Traffic) Validate() error {
 		t.RateLimit.validate(),
 		validatePolicy(t.Policy),
 		t.validateStreams(),
+		t.validateTiers(),
 	)
+}
+
+// validateTiers checks that each tier is another service.
+func (t Traffic) validateTiers() error {
+	var errs []error
+	for i, tier := range t.Tiers {
+		field := fmt.Sprintf("tiers[%d]", i)
+		errs = append(errs, labelForm.check(field+".name", tier.Name), between(field+".port", tier.Port, 1, 65535))
+		if slices.Contains(t.callers(i), tier.Name) {
+			errs = append(errs, fmt.Errorf("%s.name %q: must be given once, and not be service.name", field, tier.Name))
+		}
+	}
+	if p := t.Service.Protocol; len(t.Tiers) > 0 && (p == TCP || p == TLS) {
+		errs = append(errs, fmt.Errorf("tiers: may not be specified with service.protocol %q, which has no header to follow", t.Service.Protocol))
+	}
+	return errors.Join(errs...)
 }
 
 // validateStreams refuses what a service whose own port is a stream cannot have.

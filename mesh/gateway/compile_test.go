@@ -38,7 +38,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			objects := decode(t, string(text))
-			objects.ServiceEntries = []*networkingv1.ServiceEntry{serviceEntry(t)}
+			objects.ServiceEntries = entriesOf(t, objects.VirtualServices)
 			table, refusals := Compile(objects, Identity{})
 			want := refusedGoldens[strings.TrimSuffix(filepath.Base(path), ".out.yaml")]
 			if diff := cmp.Diff(want, fields(refusals)); diff != "" {
@@ -65,6 +65,19 @@ func TestGolden(t *testing.T) {
 	if limited == 0 {
 		t.Error("No golden file has a rate limit that the gateway obeys")
 	}
+}
+
+// entriesOf are the services that the routes lead to, at the ports that they name.
+func entriesOf(t *testing.T, routes []*networkingv1.VirtualService) []*networkingv1.ServiceEntry {
+	t.Helper()
+	out := []*networkingv1.ServiceEntry{serviceEntry(t)}
+	for _, vs := range routes[1:] {
+		se := serviceEntry(t)
+		se.Name, se.Spec.Hosts = vs.Name, vs.Spec.Hosts
+		se.Spec.Ports[0].Number = vs.Spec.Http[0].Route[0].Destination.Port.Number
+		out = append(out, se)
+	}
+	return out
 }
 
 // TestRefused tries a value of each kind that the gateway does not support.

@@ -30,6 +30,7 @@ func Limits() mesh.Limits {
 			mesh.Policies:      "the Gateway API has no such policy; write a DestinationRule for the Services of the versions, or use provider Istio",
 			mesh.Delegation:    "an HTTPRoute belongs to a Service or a Gateway, not to other routes; use provider Istio",
 			mesh.MorePorts:     "the routes are written for one port; use provider Istio",
+			mesh.FollowTiers:   "routes for the tiers would need a Service for each of their versions; use provider Istio",
 			mesh.StreamPort:    "an HTTPRoute has no streams; use provider Istio",
 		},
 	}

@@ -2,7 +2,6 @@ package istio
 
 import (
 	"fmt"
-	"slices"
 
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -21,29 +20,25 @@ func destinationRule(t mesh.Traffic, extra []string) (*networkingv1.DestinationR
 	if err != nil {
 		return nil, err
 	}
-	versions := append([]string{}, extra...)
-	for _, s := range t.Shares {
-		versions = append(versions, s.Version)
-	}
-	slices.Sort(versions)
-
 	dr := &networkingv1.DestinationRule{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "DestinationRule"},
 		ObjectMeta: objectMeta(t, t.Rollout),
 	}
-	dr.Spec.Host = t.Service.FQDN()
-	for _, version := range slices.Compact(versions) {
-		if version == "" {
-			continue // A caller's "no version leaving".
-		}
-		dr.Spec.Subsets = append(dr.Spec.Subsets, &api.Subset{
-			Name:   SubsetName(version),
-			Labels: map[string]string{t.VersionLabel: version},
-			// Each has its own: messages are compared and changed one by one.
+	dr.Spec.Host, dr.Spec.Subsets = t.Service.FQDN(), subsetsOf(t, policy, extra)
+	return dr, nil
+}
+
+// subsetsOf are the versions of the traffic and the extra ones, each with its own copy of the policy.
+func subsetsOf(t mesh.Traffic, policy *api.TrafficPolicy, extra []string) []*api.Subset {
+	var out []*api.Subset
+	for _, version := range t.Versions(extra...) {
+		out = append(out, &api.Subset{
+			Name:          SubsetName(version),
+			Labels:        map[string]string{t.VersionLabel: version},
 			TrafficPolicy: policy.DeepCopy(),
 		})
 	}
-	return dr, nil
+	return out
 }
 
 // trafficPolicy reads a policy by Istio's own reader, which knows durations such as "1m" too; nil for none.

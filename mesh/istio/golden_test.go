@@ -59,6 +59,10 @@ func applied(t testing.TB, o Objects) []*unstructured.Unstructured {
 	}
 	add(Unstructured(o.DestinationRule))
 	add(Unstructured(o.VirtualService))
+	for _, tier := range o.Tiers {
+		add(Unstructured(tier.DestinationRule))
+		add(Unstructured(tier.VirtualService))
+	}
 	if o.EnvoyFilter != nil {
 		add(Unstructured(o.EnvoyFilter))
 	}

@@ -32,6 +32,8 @@ type Objects struct {
 	DestinationRule *networkingv1.DestinationRule
 	// EnvoyFilter is nil when nothing is limited; then an earlier one has to go.
 	EnvoyFilter *v1alpha3.EnvoyFilter
+	// Tiers are the services behind, in the order of the traffic's.
+	Tiers []Tier
 }
 
 // Render writes the traffic as Istio's objects. The caller adds owner references.
@@ -47,7 +49,11 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
 	}
-	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter}, nil
+	tiers, err := RenderTiers(t)
+	if err != nil {
+		return Objects{}, err
+	}
+	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Tiers: tiers}, nil
 }
 
 // RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are

@@ -58,16 +58,16 @@ func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 	r := mesh.Route{Name: h.Name, NoRetries: h.Retries != nil && h.Retries.Attempts == 0}
 	for _, m := range h.Match {
 		r.Port = int(m.Port)
-		r.Matches = append(r.Matches, mesh.Match{Port: int(m.Port), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+		r.Matches = append(r.Matches, mesh.Match{Source: m.SourceLabels, Port: int(m.Port), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
 	}
 	for _, d := range h.Route {
 		r.Destinations = append(r.Destinations, mesh.Destination{
-			Variant:     mesh.Variant(d.Headers.Request.Set[mesh.VariantHeader]),
+			Variant:     mesh.Variant(d.GetHeaders().GetRequest().GetSet()[mesh.VariantHeader]),
 			Version:     versions[d.Destination.Subset],
 			Weight:      int(d.Weight),
-			SetRequest:  d.Headers.Request.Set,
-			SetResponse: d.Headers.Response.Set,
-			AddResponse: d.Headers.Response.Add,
+			SetRequest:  d.GetHeaders().GetRequest().GetSet(),
+			SetResponse: d.GetHeaders().GetResponse().GetSet(),
+			AddResponse: d.GetHeaders().GetResponse().GetAdd(),
 		})
 	}
 	return r

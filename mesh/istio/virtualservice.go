@@ -26,7 +26,7 @@ func virtualService(t mesh.Traffic) *networkingv1.VirtualService {
 		vs.Spec.Gateways = append(append([]string{}, t.Service.Gateways...), meshGateway)
 	}
 	for _, r := range mesh.Routes(t) {
-		vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Service, r))
+		vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Service.FQDN(), t.Service.Port, r))
 	}
 	for _, s := range mesh.Streams(t) {
 		if s.Port.Protocol == mesh.TLS {
@@ -66,17 +66,19 @@ func subsetOf(host string, port int, version string) *api.Destination {
 	return &api.Destination{Host: host, Subset: SubsetName(version), Port: &api.PortSelector{Number: uint32(port)}}
 }
 
-func httpRoute(s mesh.Service, r mesh.Route) *api.HTTPRoute {
+// httpRoute leads to a host, at the route's port or else at the given one.
+func httpRoute(host string, port int, r mesh.Route) *api.HTTPRoute {
 	out := &api.HTTPRoute{Name: r.Name}
 	for _, m := range r.Matches {
 		out.Match = append(out.Match, &api.HTTPMatchRequest{
 			Port:           uint32(m.Port),
+			SourceLabels:   m.Source,
 			Headers:        stringMatches(m.Headers),
 			WithoutHeaders: stringMatches(m.Without),
 		})
 	}
 	for _, d := range r.Destinations {
-		out.Route = append(out.Route, httpDestination(s.FQDN(), cmp.Or(r.Port, s.Port), d))
+		out.Route = append(out.Route, httpDestination(host, cmp.Or(r.Port, port), d))
 	}
 	if r.NoRetries {
 		// Zero attempts disable Istio's default of two. In JSON this is "retries: {}", which is not the same as none.
@@ -86,14 +88,12 @@ func httpRoute(s mesh.Service, r mesh.Route) *api.HTTPRoute {
 }
 
 func httpDestination(host string, port int, d mesh.Destination) *api.HTTPRouteDestination {
-	return &api.HTTPRouteDestination{
-		Destination: subsetOf(host, port, d.Version),
-		Weight:      int32(d.Weight),
-		Headers: &api.Headers{
-			Request:  headerOperations(d.SetRequest, nil),
-			Response: headerOperations(d.SetResponse, d.AddResponse),
-		},
+	out := &api.HTTPRouteDestination{Destination: subsetOf(host, port, d.Version), Weight: int32(d.Weight)}
+	request, response := headerOperations(d.SetRequest, nil), headerOperations(d.SetResponse, d.AddResponse)
+	if request != nil || response != nil {
+		out.Headers = &api.Headers{Request: request, Response: response}
 	}
+	return out
 }
 
 // headerOperations is nil when there is nothing to do, so that no empty object is written.

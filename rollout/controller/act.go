@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -70,12 +71,26 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
 	leaving = append(leaving, p.left()...)
-	if route := p.live[keyOf(objects.Route)]; route == nil || !sameSpec(route, objects.Route) {
-		for _, subsets := range p.live {
-			leaving = append(leaving, p.router.Versions(subsets, t.VersionLabel)...)
-		}
+	settled, err := p.router.Render(t, leaving)
+	if err != nil {
+		return Objects{}, &specError{err}
 	}
-	return p.router.Render(t, leaving)
+	settled.Prune = settled.Prune || p.was.Status.ObservedGeneration != p.ro.Generation // tiers may have gone from the spec
+	if p.stands(objects.Route) && !slices.ContainsFunc(settled.Behind, func(o *unstructured.Unstructured) bool { return !p.stands(o) }) {
+		return settled, nil
+	}
+	for _, subsets := range p.live {
+		leaving = append(leaving, p.router.Versions(subsets, t.VersionLabel)...)
+	}
+	reachable, err := p.router.Render(t, leaving)
+	settled.Subsets = reachable.Subsets
+	return settled, err
+}
+
+// stands says whether an object is in the mesh as it should be.
+func (p *pass) stands(want *unstructured.Unstructured) bool {
+	live := p.live[keyOf(want)]
+	return live != nil && sameSpec(live, want)
 }
 
 // express makes the mesh show the status: what must be reachable first, then the route, then the rest, which the split of
@@ -86,6 +101,11 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	}
 	for _, subsets := range o.Subsets {
 		if _, err := r.put(ctx, p, subsets); err != nil {
+			return err
+		}
+	}
+	for _, behind := range o.Behind {
+		if _, err := r.put(ctx, p, behind); err != nil {
 			return err
 		}
 	}

@@ -131,6 +131,9 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 		Service:      mesh.Service{Namespace: ro.Namespace, Name: s.Name, Port: int(s.Port), TargetPort: int(s.TargetPort), Hosts: s.Hosts, Gateways: s.Gateways},
 		VersionLabel: versionLabel(ro),
 	}
+	for _, tier := range ro.Spec.Tiers {
+		t.Tiers = append(t.Tiers, mesh.Tier{Name: tier.Name, Port: int(tier.Port)})
+	}
 	if w := ro.Spec.Traffic; w != nil {
 		t.Service.Delegate, t.Service.Protocol = w.Entry == "Delegate", mesh.Protocol(orElse(string(w.Protocol), "HTTP"))
 		for _, port := range w.Ports {

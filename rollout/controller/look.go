@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -44,7 +45,7 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 		return &specError{err}
 	}
 	p.route = keyOf(objects.Route)
-	for _, o := range append([]*unstructured.Unstructured{objects.Route}, objects.Subsets...) {
+	for _, o := range slices.Concat([]*unstructured.Unstructured{objects.Route}, objects.Subsets, objects.Behind) {
 		live, err := r.read(ctx, o)
 		switch {
 		case apierrors.IsNotFound(err):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,21 +149,28 @@ func (r *Reconciler) answers(ctx context.Context, ro *v1alpha1.Rollout, version 
 	if !ok {
 		kind = workloadKinds["Deployment"]
 	}
-	var list unstructured.UnstructuredList
-	list.SetGroupVersionKind(kind.gvk)
-	err := r.Live.List(ctx, &list, client.InNamespace(ro.Namespace), client.MatchingLabels{
-		"app": ro.Spec.Service.Name, versionLabel(ro): version,
-	})
-	if err != nil {
-		r.Log.Warn("Could not list workloads", "kind", kind.gvk.Kind, "namespace", ro.Namespace, "error", err)
-		return false, err
-	}
-	for _, o := range list.Items {
-		if kind.ready(o.Object) {
-			return true, nil
+	for _, app := range appsOf(ro) {
+		var list unstructured.UnstructuredList
+		list.SetGroupVersionKind(kind.gvk)
+		err := r.Live.List(ctx, &list, client.InNamespace(ro.Namespace), client.MatchingLabels{"app": app, versionLabel(ro): version})
+		if err != nil {
+			r.Log.Warn("Could not list workloads", "kind", kind.gvk.Kind, "namespace", ro.Namespace, "error", err)
+			return false, err
+		}
+		if !slices.ContainsFunc(list.Items, func(o unstructured.Unstructured) bool { return kind.ready(o.Object) }) {
+			return false, nil
 		}
 	}
-	return false, nil
+	return true, nil
+}
+
+// appsOf are the services that must run a version before it is met: the rollout's and its tiers.
+func appsOf(ro *v1alpha1.Rollout) []string {
+	all := []string{ro.Spec.Service.Name}
+	for _, t := range ro.Spec.Tiers {
+		all = append(all, t.Name)
+	}
+	return all
 }
 
 var workloadKinds = map[string]struct {

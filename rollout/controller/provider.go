@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -98,9 +99,9 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 	if !o.Prune {
 		return nil
 	}
-	keep := map[string]bool{keyOf(o.Route): true}
+	keep := map[string]bool{}
 	var kinds []schema.GroupVersionKind
-	for _, s := range o.Subsets {
+	for _, s := range slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets) {
 		keep[keyOf(s)] = true
 		if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
 			kinds = append(kinds, gvk)
@@ -113,7 +114,7 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 		err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{v1alpha1.LabelRollout: p.ro.Name})
 		errs = append(errs, err)
 		for i := range list.Items {
-			if old := &list.Items[i]; !keep[keyOf(old)] && ours(p.ro, old) {
+			if old := &list.Items[i]; !keep[keyOf(old)] && metav1.IsControlledBy(old, p.ro) {
 				errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, old)))
 			}
 		}

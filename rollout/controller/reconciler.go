@@ -45,6 +45,8 @@ type Objects struct {
 	// Subsets make versions reachable and must stand before Route leads to them; Route decides who meets which.
 	Subsets []*unstructured.Unstructured
 	Route   *unstructured.Unstructured
+	// Behind are the routes of the services behind, which follow the variant. They stand after Subsets and before Route.
+	Behind []*unstructured.Unstructured
 	// Prune says that Subsets has objects by version: others of their kinds, which belong to this rollout, have to go.
 	Prune bool
 	// Limit is the rate limit; LimitKey names it also when there is none, so that an earlier one can be removed. A mesh

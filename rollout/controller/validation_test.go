@@ -37,7 +37,7 @@ var celCases = map[string]struct {
 	// then, where there is one, is what the value is changed to after it was created.
 	then string
 }{
-	"TargetPort":       {path: "spec.service.targetPort", bad: "9000", want: "service.targetPort may only be specified when provider writes Services: 'GatewayAPI'"},
+	"TargetPort":       {path: "spec.service.targetPort", bad: "9000", want: "service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"},
 	"ProviderChange":   {path: "spec.provider", bad: "Istio", then: "GatewayAPI", want: "provider may not be changed; delete the Rollout and create it anew"},
 	"LongName":         {path: "metadata.name", bad: strings.Repeat("a", 53), want: "metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"},
 	"Version":          {path: "spec.version", bad: "-v1", want: "version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"},
@@ -55,6 +55,9 @@ var celCases = map[string]struct {
 	"DelegateHosts":    {path: "spec", bad: "{version: v1, service: {name: coolant, port: 80, gateways: [a]}, steps: [{weight: 5}], traffic: {entry: Delegate}}", want: "service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"},
 	"PortTwice":        {path: "spec.traffic", bad: "{ports: [{number: 8080, protocol: HTTP}]}", want: "traffic.ports must not repeat service.port"},
 	"StickyTCP":        {path: "spec", bad: "{version: v1, service: {name: coolant, port: 80}, steps: [{weight: 5}], traffic: {protocol: TCP}, assignment: {header: {}}}", want: "assignment and rateLimit may not be specified when traffic.protocol is not 'HTTP', because a connection has no headers"},
+	"TierName":         {path: "spec.tiers", bad: "[{name: Backend, port: 80}]", want: "tier name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"},
+	"TierOfItself":     {path: "spec.tiers", bad: "[{name: coolant, port: 80}]", want: "tiers must not repeat service.name"},
+	"TierOfTCP":        {path: "spec", bad: "{version: v1, service: {name: coolant, port: 80}, steps: [{weight: 5}], traffic: {protocol: TLS}, tiers: [{name: a, port: 80}]}", want: "tiers may not be specified when traffic.protocol is not 'HTTP', because there is no header to follow"},
 	"PoolEmpty":        {path: "spec.traffic", bad: "{policy: {connectionPool: {}}}", want: "traffic.policy.connectionPool must set tcp or http"},
 	"ConnectTimeout":   {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {connectTimeout: 2h}}}}", want: "connectTimeout must be between 1ms and 1h"},
 	"IdleTCP":          {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {idleTimeout: 0s}}}}", want: "idleTimeout must be between 1ms and 720h"},

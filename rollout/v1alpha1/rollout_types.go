@@ -44,6 +44,8 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate' || (!has(self.service.hosts) && !has(self.service.gateways))",message="service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.ports) || self.traffic.ports.all(p, p.number != self.service.port)",message="traffic.ports must not repeat service.port"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP' || (!has(self.assignment) && !has(self.rateLimit))",message="assignment and rateLimit may not be specified when traffic.protocol is not 'HTTP', because a connection has no headers"
+// +kubebuilder:validation:XValidation:rule="!has(self.tiers) || self.tiers.all(t, t.name != self.service.name)",message="tiers must not repeat service.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.tiers) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="tiers may not be specified when traffic.protocol is not 'HTTP', because there is no header to follow"
 type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
@@ -64,6 +66,17 @@ type RolloutSpec struct {
 	Provider Provider `json:"provider,omitempty"`
 
 	// traffic says how proxies reach the service.
+	// +optional
+	// tiers are the services behind this one that must follow the variant, in the order in which a request meets them. Their
+	// versions have the same names: a version is tried once all of them run it. A request goes on to the version that it met
+	// before, by the header x-siskin-variant, which callers should pass on, or by the caller's labels where sidecars run.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Tiers []TierSpec `json:"tiers,omitempty"`
+
+	// workload says what runs the versions.
 	// +optional
 	Traffic *TrafficSpec `json:"traffic,omitempty"`
 

@@ -48,6 +48,20 @@ type PortSpec struct {
 	Protocol PortProtocol `json:"protocol"`
 }
 
+// TierSpec is a service behind the rollout's own, in the same namespace, of the same kind of workload and labelled alike:
+// "app: <name>" and the version label.
+type TierSpec struct {
+	// name is the name of the Kubernetes Service.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="tier name must be a DNS label: lower-case letters, digits and '-', beginning with a letter"
+	Name string `json:"name"`
+	// port is the service port that the routes lead to.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+}
+
 // TrafficPolicy is the part of Istio's TrafficPolicy that a Rollout may set. It holds for every version alike, so that no
 // version is compared under rules of its own.
 type TrafficPolicy struct {

@@ -33,6 +33,22 @@ func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error
 	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
 		return out, err
 	}
+	tiers, err := istio.RenderTiers(t, leaving...)
+	if err != nil {
+		return out, err
+	}
+	for _, tier := range tiers {
+		rule, err := istio.Unstructured(tier.DestinationRule)
+		if err != nil {
+			return out, err
+		}
+		route, err := istio.Unstructured(tier.VirtualService)
+		if err != nil {
+			return out, err
+		}
+		out.Subsets = append(out.Subsets, rule)
+		out.Behind = append([]*unstructured.Unstructured{route}, out.Behind...)
+	}
 	if objects.EnvoyFilter != nil {
 		if out.Limit, err = istio.Unstructured(objects.EnvoyFilter); err != nil {
 			return out, err
