@@ -31,6 +31,9 @@ e2e: ## Test against real programs (Debian: redis-server, prometheus, prometheus
 	cd test && go run ./programs && go test -count=1 ./...
 	SISKIN_REQUIRE_REDIS=1 go test -count=1 ./ingest/redis
 
+e2e-long: ## Promote and take back 50 rollouts under calls of which none may fail, on the real control plane (minutes)
+	cd test && go run ./programs && go test -count=1 -v -timeout 60m -run '^TestProxyless$$' ./controlplane -args -rounds=50
+
 chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts
 	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
 
@@ -61,5 +64,5 @@ clean: ## Remove what was built
 	rm -rf bin
 
 FORCE:
-.PHONY: help demo demos build test race e2e chaos bench bench-judge fuzz lint generate verify clean FORCE
+.PHONY: help demo demos build test race e2e e2e-long chaos bench bench-judge fuzz lint generate verify clean FORCE
 .DEFAULT_GOAL := help

@@ -41,18 +41,30 @@ func reader(t *testing.T, p *controlplane.Plane) client.Client {
 	return c
 }
 
-// world is a rollout in a real control plane.
+// world is a namespace with a rollout in a real control plane.
 type world struct {
 	*controlplane.Plane
 	t *testing.T
 	client.Client
+	space string
 }
 
-// create makes a rollout at rest of v1, with steps of these weights that end only when somebody asks for it.
+// create makes a rollout of v1, with steps of these weights that end only when somebody asks for it.
 func (w *world) create(weights ...int32) {
 	w.t.Helper()
+	w.make(w.rollout(weights...))
+}
+
+func (w *world) make(ro *v1alpha1.Rollout) {
+	w.t.Helper()
+	if err := w.Client.Create(w.t.Context(), ro); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) rollout(weights ...int32) *v1alpha1.Rollout {
 	ro := &v1alpha1.Rollout{
-		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.space, Name: service},
 		Spec: v1alpha1.RolloutSpec{
 			Version:    "v1",
 			Service:    v1alpha1.ServiceSpec{Name: service, Port: 8080},
@@ -68,9 +80,7 @@ func (w *world) create(weights ...int32) {
 	for _, weight := range weights {
 		ro.Spec.Steps = append(ro.Spec.Steps, v1alpha1.StepSpec{Weight: weight, Hold: metav1.Duration{Duration: time.Hour}})
 	}
-	if err := w.Client.Create(w.t.Context(), ro); err != nil {
-		w.t.Fatal(err)
-	}
+	return ro
 }
 
 // ask is what an operator does.
@@ -88,7 +98,7 @@ func (w *world) ask(action v1alpha1.RequestAction) {
 func (w *world) get() *v1alpha1.Rollout {
 	w.t.Helper()
 	var ro v1alpha1.Rollout
-	if err := w.Client.Get(w.t.Context(), client.ObjectKey{Namespace: space, Name: service}, &ro); err != nil {
+	if err := w.Client.Get(w.t.Context(), client.ObjectKey{Namespace: w.space, Name: service}, &ro); err != nil {
 		w.t.Fatal(err)
 	}
 	return &ro
@@ -118,7 +128,13 @@ func (w *world) want(version string) {
 
 func (w *world) deploy(version string) {
 	w.t.Helper()
-	w.Deploy(space, service+"-"+version, map[string]string{"app": service, "version": version})
+	w.scale(version, 1, 1)
+}
+
+// scale gives a version so many replicas, of which so many are available.
+func (w *world) scale(version string, replicas, available int64) {
+	w.t.Helper()
+	w.Deploy(w.space, service+"-"+version, map[string]string{"app": service, "version": version}, replicas, available)
 }
 
 // routes waits until the VirtualService, which is Siskin's alone, has the routes of these names, in order.
@@ -126,7 +142,7 @@ func (w *world) routes(want ...string) {
 	w.t.Helper()
 	controlplane.Until(w.t, "the routes", func(ctx context.Context) error {
 		var vs networkingv1.VirtualService
-		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: space, Name: service}, &vs); err != nil {
+		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.space, Name: service}, &vs); err != nil {
 			return err
 		}
 		if managers := vs.GetManagedFields(); len(managers) != 1 || managers[0].Manager != "siskin" {
@@ -145,7 +161,7 @@ func (w *world) subsets(want ...string) {
 	w.t.Helper()
 	controlplane.Until(w.t, "the subsets", func(ctx context.Context) error {
 		var dr networkingv1.DestinationRule
-		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: space, Name: service}, &dr); err != nil {
+		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.space, Name: service}, &dr); err != nil {
 			return err
 		}
 		var names []string
@@ -177,7 +193,7 @@ func (w *world) leader(ctx context.Context) (string, error) {
 // becomes stable, a run starts, another replica takes over, and the run is taken back.
 func TestController(t *testing.T) {
 	p := controlplane.Start(t)
-	w := &world{Plane: p, t: t, Client: reader(t, p)}
+	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	prometheus := p.StartPrometheus("global: {scrape_interval: 1s}\n")
 	first := p.StartController("first", prometheus)
 
@@ -233,7 +249,7 @@ func (w *world) events(reason string) {
 	w.t.Helper()
 	controlplane.Until(w.t, "an event "+reason, func(ctx context.Context) error {
 		var list eventsv1.EventList
-		if err := w.Client.List(ctx, &list, client.InNamespace(space)); err != nil {
+		if err := w.Client.List(ctx, &list, client.InNamespace(w.space)); err != nil {
 			return err
 		}
 		var got []string

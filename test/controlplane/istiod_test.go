@@ -33,7 +33,7 @@ func TestIstiod(t *testing.T) {
 	p.Apply(controlplane.NamespaceOf(space), publicGateway())
 	for _, g := range goldens(t) {
 		t.Run(g.name, func(t *testing.T) {
-			w := &meshWorld{Plane: p, golden: g, t: t}
+			w := &meshWorld{Plane: p.For(t), golden: g, t: t}
 			w.apply()
 			t.Cleanup(w.remove)
 			if len(mesh.Routes(w.traffic)) == 0 {

@@ -16,10 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Off is the value of SISKIN_CONTROLPLANE that skips the tests of this package, for machines without the minutes that the
@@ -56,6 +58,7 @@ func Start(tb testing.TB) *Plane {
 	if os.Getenv("SISKIN_CONTROLPLANE") == Off {
 		tb.Skip("SISKIN_CONTROLPLANE=off: the real control plane is not run on this machine")
 	}
+	log.SetLogger(logr.Discard())
 	programs, err := Build(tb.Context(), tb.Logf)
 	if err != nil {
 		tb.Fatal(err)
@@ -73,6 +76,13 @@ func Start(tb testing.TB) *Plane {
 	p.startIstiod()
 	tb.Logf("the control plane was ready after %s", time.Since(began).Round(100*time.Millisecond))
 	return p
+}
+
+// For is the same control plane, whose failures are those of another test.
+func (p *Plane) For(tb testing.TB) *Plane {
+	other := *p
+	other.tb = tb
+	return &other
 }
 
 func (p *Plane) startEtcd() {
@@ -159,12 +169,17 @@ func (p *Plane) Config(as identity) *rest.Config {
 // Kubeconfig writes a kubeconfig file for somebody and returns its path.
 func (p *Plane) Kubeconfig(as identity) string {
 	p.tb.Helper()
+	return p.kubeconfig(as, strings.ReplaceAll(as.name, ":", "-"), "https://"+p.api, p.Config(as).CAFile)
+}
+
+func (p *Plane) kubeconfig(as identity, file, server, authority string) string {
+	p.tb.Helper()
 	config := clientcmdapi.NewConfig()
-	config.Clusters["test"] = &clientcmdapi.Cluster{Server: "https://" + p.api, CertificateAuthority: p.Config(as).CAFile}
+	config.Clusters["test"] = &clientcmdapi.Cluster{Server: server, CertificateAuthority: authority}
 	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{Token: as.token}
 	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
 	config.CurrentContext = "test"
-	path := p.path(strings.ReplaceAll(as.name, ":", "-") + ".kubeconfig")
+	path := p.path(file + ".kubeconfig")
 	if err := clientcmd.WriteToFile(*config, path); err != nil {
 		p.tb.Fatal(err)
 	}

@@ -40,10 +40,11 @@ func run(tb testing.TB, dir, name, path string, env []string, args ...string) *P
 		tb.Fatalf("starting %s: %v", name, err)
 	}
 	tb.Cleanup(func() {
+		said, err := os.ReadFile(p.log) // before it speaks of its end
 		if err := p.Stop(); err != nil {
 			tb.Errorf("stopping %s: %v", name, err)
 		}
-		if said, err := os.ReadFile(p.log); tb.Failed() && err == nil {
+		if tb.Failed() && err == nil {
 			tb.Logf("%s said, at the end of %d bytes:\n%s", name, len(said), said[max(0, len(said)-4096):])
 		}
 	})

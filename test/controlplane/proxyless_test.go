@@ -316,7 +316,7 @@ var rounds = flag.Int("rounds", 2, "rollouts under traffic in TestProxyless")
 // another controller nor another istiod nor another proxy moves anybody; no call fails.
 func TestProxyless(t *testing.T) {
 	p := controlplane.Start(t)
-	w := &world{Plane: p, t: t, Client: reader(t, p)}
+	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	prometheus := p.StartPrometheus("global: {scrape_interval: 1s}\n")
 	first := p.StartController("first", prometheus, "--grace=1s")
 	p.Apply(controlplane.NamespaceOf(space), backends(t, "v1", "v2"))
@@ -400,5 +400,4 @@ func (w *world) round(a *application, promote bool) {
 	}
 	w.until(wanted+" to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.StableVersion == wanted })
 	a.settle(wanted, rollout.Others(nil))
-	w.subsets(wanted)
 }

@@ -25,8 +25,8 @@ func podSpec() map[string]any {
 	return map[string]any{"containers": []any{map[string]any{"name": "model", "image": "example.com/model"}}}
 }
 
-// Deploy writes a Deployment that has one available replica.
-func (p *Plane) Deploy(namespace, name string, labels map[string]string) {
+// Deploy writes a Deployment with so many replicas, of which so many are available.
+func (p *Plane) Deploy(namespace, name string, labels map[string]string, replicas, available int64) {
 	p.tb.Helper()
 	all := map[string]any{}
 	for k, v := range labels {
@@ -34,12 +34,12 @@ func (p *Plane) Deploy(namespace, name string, labels map[string]string) {
 	}
 	o := Object("apps/v1", "Deployment", namespace, name, labels)
 	o.Object["spec"] = map[string]any{
-		"replicas": int64(1), "selector": map[string]any{"matchLabels": all},
+		"replicas": replicas, "selector": map[string]any{"matchLabels": all},
 		"template": map[string]any{"metadata": map[string]any{"labels": all}, "spec": podSpec()},
 	}
 	p.Apply(o)
 	p.status(o, map[string]any{
-		"observedGeneration": int64(1), "replicas": int64(1), "updatedReplicas": int64(1), "readyReplicas": int64(1), "availableReplicas": int64(1),
+		"observedGeneration": int64(1), "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": available, "availableReplicas": available,
 	})
 }
 

@@ -1,0 +1,479 @@
+package controlplane_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+	"github.com/siskin-dev/siskin/test/controlplane"
+	"github.com/siskin-dev/siskin/test/envoy"
+)
+
+// scenario is a namespace with a service of three versions, seen through the routes that istiod gives a caller.
+type scenario struct {
+	*world
+	number int
+	faults *controlplane.Faults
+}
+
+// TestScenarios plays what users of rollout controllers rely on, each in a namespace of its own: the binary, the API
+// server and istiod are real, and every answer is read off the routes of a caller's sidecar.
+func TestScenarios(t *testing.T) {
+	p := controlplane.Start(t)
+	faults := p.StartFaults()
+	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s", "--kubeconfig="+faults.Kubeconfig)
+	scenarios := map[string]func(*scenario){
+		"SubsetSplit": (*scenario).subsetSplit, "SingleRoute": (*scenario).singleRoute, "Abort": (*scenario).abort,
+		"OneStableReplicaOfThree": (*scenario).oneStableReplica, "NewVersionWithoutCanary": (*scenario).newVersion,
+		"AbortWithoutCanary": (*scenario).abortWithoutCanary, "AbortThroughErrors": (*scenario).abortThroughErrors,
+		"HeaderRoute": (*scenario).headerRoute, "SessionAffinity": (*scenario).sessionAffinity,
+		"SkipAnalysis": (*scenario).skipAnalysis, "ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion,
+	}
+	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
+		t.Run(name, func(t *testing.T) {
+			q := p.For(t)
+			s := &scenario{&world{Plane: q, t: t, Client: reader(t, q), space: strings.ToLower(name)}, i, faults}
+			s.Plane.Apply(controlplane.NamespaceOf(s.space))
+			s.serve("v1", "v2", "v3")
+			scenarios[name](s)
+		})
+	}
+}
+
+// serve makes the Service and a ready pod of each version.
+func (s *scenario) serve(versions ...string) {
+	s.t.Helper()
+	pods := map[string]string{}
+	for i, v := range versions {
+		pods[service+"-"+v] = fmt.Sprintf("10.245.%d.%d", s.number, i+1)
+		s.Pod(s.space, service+"-"+v, pods[service+"-"+v], map[string]string{"app": service, "version": v})
+	}
+	s.Service(s.space, service, pods)
+}
+
+// start brings v1 to rest and v2 to its first step.
+func (s *scenario) start(ro *v1alpha1.Rollout) {
+	s.t.Helper()
+	s.make(ro)
+	s.scale("v1", 1, 1)
+	s.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
+	s.scale("v2", 1, 1)
+	s.want("v2")
+	s.reach(int(ro.Spec.Steps[0].Weight))
+}
+
+// reach waits for a weight.
+func (s *scenario) reach(weight int) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("weight %d", weight), func(ro *v1alpha1.Rollout) bool { return int(ro.Status.Weight) == weight })
+}
+
+// proxied waits until the caller's routes are as wanted, and returns them.
+func (s *scenario) proxied(what string, is func(routes []envoy.Route) error) []envoy.Route {
+	s.t.Helper()
+	n := envoy.Node{Kind: envoy.Sidecar, Address: "10.244.1.1", Name: "caller-0", Namespace: s.space, Labels: map[string]string{"app": "caller"}}
+	host := service + "." + s.space + ".svc.cluster.local:" + port
+	var routes []envoy.Route
+	controlplane.Until(s.t, what, func(ctx context.Context) error {
+		a, err := envoy.Ask(ctx, s.ADS, n)
+		if err != nil {
+			return err
+		}
+		vh := envoy.Host(a.Routes[port], host)
+		if vh == nil {
+			return fmt.Errorf("no virtual host serves %s", host)
+		}
+		if routes, err = envoy.Routes(vh); err != nil {
+			return err
+		}
+		return errors.Join(is(routes), unreachable(routes, a))
+	})
+	return routes
+}
+
+// unreachable names the destinations that are no clusters with endpoints.
+func unreachable(routes []envoy.Route, a envoy.Answer) error {
+	for _, r := range routes {
+		for _, d := range r.Destinations {
+			if len(a.Endpoints[d.Cluster].GetEndpoints()) == 0 {
+				return fmt.Errorf("route %q leads to %q, which has no endpoint", r.Name, d.Cluster)
+			}
+		}
+	}
+	return nil
+}
+
+// meets is the version that a request with the headers meets, and the cookie that it is given.
+func meets(routes []envoy.Route, headers map[string]string, draw uint64) (version, cookie string) {
+	q := envoy.Request{Path: "/", Headers: map[string][]string{}}
+	for name, value := range headers {
+		q.Headers[name] = []string{value}
+	}
+	_, d, _ := envoy.Choose(routes, q, draw)
+	parts := strings.Split(d.Cluster, "|")
+	cookie, _, _ = strings.Cut(d.AddResponse["set-cookie"], ";")
+	return parts[max(len(parts)-2, 0)], cookie
+}
+
+// buckets are those that meet the version.
+func buckets(routes []envoy.Route, version string) (of []int) {
+	for b := range rollout.Buckets {
+		if met, _ := meets(routes, map[string]string{mesh.BucketHeader: rollout.FormatBucket(b)}, 0); met == version {
+			of = append(of, b)
+		}
+	}
+	return of
+}
+
+// all waits until every bucket, and every request without one, meets the version.
+func (s *scenario) all(version string) {
+	s.t.Helper()
+	s.proxied("all traffic to be on "+version, func(routes []envoy.Route) error {
+		if got := buckets(routes, version); len(got) != rollout.Buckets {
+			return fmt.Errorf("%d buckets of 100 meet %s", len(got), version)
+		}
+		return drawn(routes, map[string]int{version: 100})
+	})
+}
+
+// split waits until exactly the buckets of the weight, and as many of 100 draws, meet the version and the others v1.
+func (s *scenario) split(version string, weight int) []envoy.Route {
+	s.t.Helper()
+	want := rollout.Allocate(s.get().Status.Run.ID, weight)
+	return s.proxied(fmt.Sprintf("%d buckets to be on %s", weight, version), func(routes []envoy.Route) error {
+		if got := buckets(routes, version); !slices.Equal(got, want) {
+			return fmt.Errorf("on %s are %v, want %v", version, got, want)
+		}
+		return drawn(routes, map[string]int{version: weight, "v1": 100 - weight})
+	})
+}
+
+// drawn compares what a hundred draws meet.
+func drawn(routes []envoy.Route, want map[string]int) error {
+	got := map[string]int{}
+	for draw := range 100 {
+		version, _ := meets(routes, nil, uint64(draw))
+		got[version]++
+	}
+	if !maps.Equal(got, want) {
+		return fmt.Errorf("of 100 draws there met %v, want %v", got, want)
+	}
+	return nil
+}
+
+// subsetSplit ramps to the end: each weight is exact.
+func (s *scenario) subsetSplit() {
+	s.start(s.rollout(5, 25, 100))
+	for _, weight := range []int{5, 25, 100} {
+		s.reach(weight)
+		if weight < 100 {
+			s.split("v2", weight)
+		} else {
+			s.all("v2")
+		}
+		s.subsets("v1", "v2")
+		s.ask(v1alpha1.ActionPromote)
+	}
+	s.until("v2 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v2" })
+	s.all("v2")
+}
+
+// singleRoute splits by weight alone, where no unit is recognised.
+func (s *scenario) singleRoute() {
+	ro := s.rollout(5, 25)
+	ro.Spec.Assignment = nil
+	s.start(ro)
+	for _, weight := range []int{5, 25} {
+		s.reach(weight)
+		s.proxied(fmt.Sprintf("a weight of %d", weight), func(routes []envoy.Route) error {
+			return drawn(routes, map[string]int{"v1": 100 - weight, "v2": weight})
+		})
+		s.ask(v1alpha1.ActionPromote)
+	}
+	s.until("v2 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v2" })
+	s.all("v2")
+}
+
+// abort takes all traffic back. The version is not tried again until somebody asks for it; then it begins anew.
+func (s *scenario) abort() {
+	s.start(s.rollout(5, 25))
+	first := s.get().Status.Run.ID
+	s.ask(v1alpha1.ActionPromote)
+	s.reach(25)
+	s.split("v2", 25)
+	s.takenBack()
+	s.ask(v1alpha1.ActionRetry)
+	s.reach(5)
+	s.split("v2", 5)
+	if again := s.get().Status.Run.ID; again == first {
+		s.t.Errorf("the new run has the id of the old one, %q, and so its buckets", again)
+	}
+}
+
+// takenBack aborts, and waits for the end of it.
+func (s *scenario) takenBack() {
+	s.t.Helper()
+	s.ask(v1alpha1.ActionAbort)
+	s.all("v1")
+	s.until("v2 to be rejected", func(ro *v1alpha1.Rollout) bool {
+		return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" && ro.Status.StableVersion == "v1"
+	})
+	s.subsets("v1")
+}
+
+// oneStableReplica aborts while two of three stable replicas are not ready.
+func (s *scenario) oneStableReplica() {
+	s.start(s.rollout(40))
+	s.split("v2", 40)
+	s.scale("v1", 3, 1)
+	s.takenBack()
+}
+
+// newVersion asks for v3 while v2 has lost its replicas: v1 has all traffic until v3 is there.
+func (s *scenario) newVersion() {
+	s.start(s.rollout(5, 25))
+	s.split("v2", 5)
+	s.scale("v2", 0, 0)
+	s.want("v3")
+	s.until("the run of v3", func(ro *v1alpha1.Rollout) bool { return ro.Status.CanaryVersion == "v3" })
+	s.all("v1")
+	if last := s.get().Status.LastRun; last.Outcome != v1alpha1.OutcomeSuperseded {
+		s.t.Errorf("the run of v2 ended with %q, want Superseded", last.Outcome)
+	}
+	s.scale("v3", 1, 1)
+	s.reach(5)
+	s.split("v3", 5)
+}
+
+// abortWithoutCanary aborts when all that ran v2 is gone.
+func (s *scenario) abortWithoutCanary() {
+	s.start(s.rollout(25))
+	s.split("v2", 25)
+	s.Plane.Delete(controlplane.Object("apps/v1", "Deployment", s.space, service+"-v2", nil), controlplane.Object("v1", "Pod", s.space, service+"-v2", nil))
+	s.serve("v1", "v3")
+	s.takenBack()
+}
+
+// abortThroughErrors aborts while the API server answers the controller with errors only, for five seconds.
+func (s *scenario) abortThroughErrors() {
+	s.start(s.rollout(25))
+	s.split("v2", 25)
+	before := s.faults.Refused()
+	s.faults.Break()
+	s.t.Cleanup(s.faults.Heal)
+	broke := time.Now()
+	s.ask(v1alpha1.ActionAbort)
+	controlplane.Until(s.t, "five seconds of errors", func(context.Context) error {
+		if n, d := s.faults.Refused()-before, time.Since(broke); n < 2 || d < 5*time.Second {
+			return fmt.Errorf("%d requests refused in %s", n, d)
+		}
+		return nil
+	})
+	s.split("v2", 25)
+	refused := s.faults.Refused() - before
+	s.faults.Heal()
+	healed := time.Now()
+	s.all("v1")
+	s.t.Logf("%d requests were refused; all proxies had v1 alone %s after the last of it", refused, time.Since(healed).Round(10*time.Millisecond))
+	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
+}
+
+// headerRoute lets a tester name the variant, whatever the weight and the bucket say.
+func (s *scenario) headerRoute() {
+	s.start(s.rollout(5))
+	routes := s.split("v2", 5)
+	for variant, version := range map[string]string{"canary": "v2", "stable": "v1"} {
+		for b := range rollout.Buckets {
+			headers := map[string]string{mesh.VariantHeader: variant, mesh.BucketHeader: rollout.FormatBucket(b)}
+			if got, _ := meets(routes, headers, 0); got != version {
+				s.t.Errorf("%v meets %s, want %s", headers, got, version)
+			}
+		}
+	}
+	s.takenBack()
+	s.proxied("the tester's route to be gone", func(routes []envoy.Route) error {
+		if got, _ := meets(routes, map[string]string{mesh.VariantHeader: "canary"}, 0); got != "v1" {
+			return fmt.Errorf("a tester meets %s", got)
+		}
+		return nil
+	})
+}
+
+// sessionAffinity gives 10,000 browsers a cookie each: nobody goes back while the weight grows, and nobody gets another
+// cookie.
+func (s *scenario) sessionAffinity() {
+	ro := s.rollout(5, 25, 50)
+	ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Cookie: &v1alpha1.CookieAssignment{Name: "siskin-coolant", MaxAge: metav1.Duration{Duration: time.Hour}}}
+	s.start(ro)
+	cookies, before := make([]string, fleet), make([]string, fleet)
+	for _, weight := range []int{5, 25, 50} {
+		s.reach(weight)
+		run := s.get().Status.Run.ID
+		canary := rollout.Allocate(run, weight)
+		routes := s.proxied(fmt.Sprintf("weight %d", weight), func(routes []envoy.Route) error {
+			return drawn(routes, map[string]int{"v1": 100 - weight, "v2": weight})
+		})
+		for i := range cookies {
+			headers := map[string]string{}
+			if cookies[i] != "" {
+				headers["cookie"] = "theme=dark; " + cookies[i]
+			}
+			version, given := meets(routes, headers, uint64(i)) // each bucket is drawn by every hundredth browser
+			switch {
+			case (given == "") == (cookies[i] == ""):
+				s.t.Fatalf("weight %d: browser %d with cookie %q was given %q", weight, i, cookies[i], given)
+			case before[i] == "v2" && version != "v2":
+				s.t.Fatalf("weight %d: browser %d moved back to %s", weight, i, version)
+			case given != "":
+				cookies[i] = given
+			}
+			if in := slices.Contains(canary, i%rollout.Buckets); in != (version == "v2") {
+				s.t.Fatalf("weight %d: browser %d with cookie %q meets %s", weight, i, cookies[i], version)
+			}
+			before[i] = version
+		}
+		if weight < 50 {
+			s.ask(v1alpha1.ActionPromote)
+		}
+	}
+}
+
+// skipAnalysis promotes in one go, although a gate has no data at all.
+func (s *scenario) skipAnalysis() {
+	ro := s.rollout(5, 25, 50)
+	ro.Spec.Gates = append(ro.Spec.Gates, v1alpha1.GateSpec{Name: "errors", Type: v1alpha1.GateErrorRate})
+	s.start(ro)
+	s.split("v2", 5)
+	s.ask(v1alpha1.ActionPromoteFull)
+	s.until("v2 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v2" })
+	s.all("v2")
+}
+
+// foreignEdit repairs what somebody else writes, to the present step.
+func (s *scenario) foreignEdit() {
+	s.start(s.rollout(25, 50))
+	s.split("v2", 25)
+	var vs networkingv1.VirtualService
+	if err := s.Client.Get(s.t.Context(), client.ObjectKey{Namespace: s.space, Name: service}, &vs); err != nil {
+		s.t.Fatal(err)
+	}
+	before := client.MergeFrom(vs.DeepCopy())
+	vs.Spec.Http = vs.Spec.GetHttp()[1:2] // the stable pin alone
+	vs.Spec.Http[0].Match = nil
+	if err := s.Client.Patch(s.t.Context(), &vs, before, client.FieldOwner("somebody")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.split("v2", 25)
+	s.events("DriftRepaired")
+	if ro := s.get(); ro.Status.Weight != 25 || ro.Status.Run == nil {
+		s.t.Errorf("after the repair: weight %d, run %v", ro.Status.Weight, ro.Status.Run)
+	}
+	s.routes("pin-canary", "pin-stable", "canary-buckets", "stable-buckets", "weighted")
+}
+
+// kinds are those of the objects that Siskin writes for a rollout.
+var kinds = map[string]string{
+	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3",
+	"PrometheusRule": "monitoring.coreos.com/v1",
+}
+
+// deletion ends a rollout in the middle of a run: it goes once its traffic is back. All that Siskin wrote belongs to it, so
+// that a cluster's garbage collector takes away what is left; then the service is as if there had been no rollout, and
+// stays so.
+func (s *scenario) deletion() {
+	s.start(s.rollout(25))
+	s.split("v2", 25)
+	ro := s.get()
+	for kind := range kinds {
+		all := s.written(kind)
+		if len(all) == 0 {
+			s.t.Errorf("no %s was written", kind)
+		}
+		for _, o := range all {
+			if owner := metav1.GetControllerOf(&o); owner == nil || owner.UID != ro.UID {
+				s.t.Errorf("%s %q is controlled by %v, want the rollout", kind, o.GetName(), owner)
+			}
+		}
+	}
+	if err := s.Client.Delete(s.t.Context(), ro); err != nil {
+		s.t.Fatal(err)
+	}
+	controlplane.Until(s.t, "the rollout to be gone", func(ctx context.Context) error {
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("reading it: %v; finalizers %v", err, ro.Finalizers)
+		}
+		return nil
+	})
+	s.events("Leaving")
+	controlplane.Until(s.t, "what the rollout owned to be collected", s.collect)
+	s.proxied("the service's own route", func(routes []envoy.Route) error {
+		own := "outbound|" + port + "||" + service + "." + s.space + ".svc.cluster.local"
+		if len(routes) != 1 || len(routes[0].Destinations) != 1 || routes[0].Destinations[0].Cluster != own {
+			return fmt.Errorf("got %+v", routes)
+		}
+		return nil
+	})
+	s.another()
+	if err := s.collect(s.t.Context()); err != nil {
+		s.t.Errorf("long after the end of its rollout: %v", err)
+	}
+}
+
+// collect deletes what belonged to the rollout, as the garbage collector would, which is not here. It fails when there
+// was something: the pass that was under way may write once more.
+func (s *scenario) collect(context.Context) error {
+	s.t.Helper()
+	var found []string
+	for kind := range kinds {
+		for _, o := range s.written(kind) {
+			if o.GetLabels()[v1alpha1.LabelRollout] == service {
+				found = append(found, kind)
+				s.Plane.Delete(&o)
+			}
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("found %v", found)
+	}
+	return nil
+}
+
+// another brings another rollout to its first step: the controller has gone on meanwhile.
+func (s *scenario) another() {
+	s.t.Helper()
+	ro := s.rollout(25)
+	ro.Name = "another"
+	s.make(ro)
+	controlplane.Until(s.t, "another rollout", func(ctx context.Context) error {
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro); err != nil || ro.Status.StableVersion == "v1" {
+			return err
+		}
+		return fmt.Errorf("the status is %s %q", ro.Status.Reason, ro.Status.Message)
+	})
+}
+
+// written are the objects of a kind in the namespace.
+func (s *scenario) written(kind string) []unstructured.Unstructured {
+	s.t.Helper()
+	var list unstructured.UnstructuredList
+	list.SetAPIVersion(kinds[kind])
+	list.SetKind(kind + "List")
+	if err := s.Client.List(s.t.Context(), &list, client.InNamespace(s.space)); err != nil {
+		s.t.Fatal(err)
+	}
+	return list.Items
+}
