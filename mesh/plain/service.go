@@ -4,7 +4,49 @@
 // planes need that tell versions apart by Services.
 package plain
 
-import "github.com/siskin-dev/siskin/mesh"
+import (
+	"fmt"
+
+	"github.com/siskin-dev/siskin/mesh"
+)
+
+// Limits say what a Service cannot do.
+func Limits() mesh.Limits {
+	return mesh.Limits{
+		Plane: "Service",
+		Can:   []mesh.Feature{mesh.Variants},
+		Most:  2,
+		Why: map[mesh.Feature]string{
+			mesh.Split:         "a Service selects the pods of one version; use one step of weight 100",
+			mesh.HeaderBuckets: "a Service sees no headers, and all units change at once; leave assignment out",
+			mesh.CookieBuckets: "a Service sees no cookies, and all units change at once; leave assignment out",
+			mesh.Variants:      "a Service selects the pods of one version",
+			mesh.RateLimits:    "a Service limits nothing; use provider Istio",
+			mesh.Exposure:      "a Service has no gateways; lead one to it, or use another provider",
+			mesh.Policies:      "a Service has no such settings; use provider Istio",
+			mesh.Delegation:    "a Service has no routes; use provider Istio",
+			mesh.MorePorts:     "the Service is written for one port; use provider Istio",
+			mesh.StreamPort:    "the Service is written for HTTP; use provider Istio",
+		},
+	}
+}
+
+// Render writes the service itself: it selects the version that has all buckets.
+func Render(t mesh.Traffic) (mesh.Object, error) {
+	if err := t.Validate(); err != nil {
+		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
+	}
+	if err := Limits().Check(t); err != nil {
+		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
+	}
+	version := t.Shares[0].Version
+	for _, s := range t.Shares {
+		if len(s.Buckets) == mesh.Buckets {
+			version = s.Version
+		}
+	}
+	return t.Object("v1", "Service", t.Service.Name, selecting(t, version)), nil
+}
 
 // OfVersions writes one Service for each version of the traffic and each extra one, which is leaving and may still be
 // routed to. They select the pods labelled "app: <service>" and with the version in the version label. The traffic must

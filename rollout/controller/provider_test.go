@@ -17,6 +17,7 @@ import (
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -27,8 +28,24 @@ const gatewayV1 = "gateway.networking.k8s.io/v1"
 func routers() map[v1alpha1.Provider]controller.Router {
 	return map[v1alpha1.Provider]controller.Router{
 		v1alpha1.ProviderIstio: istioRouter{}, v1alpha1.ProviderGatewayAPI: gatewayRouter{},
+		v1alpha1.ProviderNGINX:   refusing{func(t mesh.Traffic) error { _, err := nginx.Render(t); return err }},
+		v1alpha1.ProviderService: refusing{func(t mesh.Traffic) error { _, err := plain.Render(t); return err }},
 	}
 }
+
+// refusing is a router of kinds that the API of the tests does not serve: it is for what is refused.
+type refusing struct{ render func(mesh.Traffic) error }
+
+// Render implements controller.Router.
+func (r refusing) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
+	return controller.Objects{Route: &unstructured.Unstructured{Object: map[string]any{"kind": "Unserved"}}}, r.render(t)
+}
+
+// Versions implements controller.Router.
+func (refusing) Versions(*unstructured.Unstructured, string) []string { return nil }
+
+// Kinds implements controller.Router.
+func (refusing) Kinds() []schema.GroupVersionKind { return nil }
 
 // withGatewayAPI adds the Gateway API's HTTPRoute to the kinds of the API.
 func withGatewayAPI(crds [][]byte) ([][]byte, error) {
@@ -213,7 +230,14 @@ func TestUnsupported(t *testing.T) {
 		edit   func(*v1alpha1.Rollout)
 		want   string
 	}{
-		"Cookie":    {"100 destinations are too many for a rule.", func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"} }, "provider GatewayAPI cannot do buckets in a cookie: "},
+		"Cookie": {"100 destinations are too many for a rule.", func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"} }, "provider GatewayAPI cannot do buckets in a cookie: "},
+		"NGINXCookie": {"A cookie says always or never.", func(ro *v1alpha1.Rollout) {
+			ro.Spec.Provider = v1alpha1.ProviderNGINX
+			ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"}
+		}, "provider NGINX cannot do buckets in a cookie: "},
+		"Steps": {"A step that a Service cannot show is refused before the run.", func(ro *v1alpha1.Rollout) {
+			ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderService, nil
+		}, "provider Service cannot do a split by weight: "},
 		"RateLimit": {"An HTTPRoute has no such thing.", func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{RequestsPerSecond: 5} }, "provider GatewayAPI cannot do a rate limit: "},
 	}
 	for name, tc := range cases {
@@ -226,6 +250,9 @@ func TestUnsupported(t *testing.T) {
 			}
 			if w.find(gatewayV1, "HTTPRoute", "coolant") != nil || len(w.reachable()) > 0 {
 				t.Errorf("%s\nsomething was written although it was refused", tc.reason)
+			}
+			if w.get().Spec.Provider != v1alpha1.ProviderGatewayAPI {
+				return
 			}
 			w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Assignment.Cookie, ro.Spec.RateLimit = nil, nil })
 			w.until("stable", stableOn("v1"))

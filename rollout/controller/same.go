@@ -2,14 +2,22 @@ package controller
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
 // sameSpec says whether a live object says what is wanted and nothing else. Fields of the spec that nobody has written are
 // the API server's, such as the address of a Service, and count for nothing.
 func sameSpec(live, want *unstructured.Unstructured) bool {
+	if !sameAnnotations(live, want) {
+		return false
+	}
 	a, b := plain(live.Object["spec"]), plain(want.Object["spec"])
 	if reflect.DeepEqual(a, b) {
 		return true
@@ -26,6 +34,47 @@ func sameSpec(live, want *unstructured.Unstructured) bool {
 		}
 	}
 	return reflect.DeepEqual(left, wanted)
+}
+
+// sameAnnotations compares the annotations that are part of what an object says: those that are wanted, and whatever else
+// has the prefix of one of them, since who reads one reads its neighbours. Siskin's own are none of them.
+func sameAnnotations(live, want *unstructured.Unstructured) bool {
+	return len(foreignAnnotations(live, want)) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(want.GetAnnotations())), func(key string) bool {
+		return !ofSiskin(key) && live.GetAnnotations()[key] != want.GetAnnotations()[key]
+	})
+}
+
+func foreignAnnotations(live, want *unstructured.Unstructured) []string {
+	prefixes := map[string]bool{}
+	for key := range want.GetAnnotations() {
+		if prefix, _, found := strings.Cut(key, "/"); found && !ofSiskin(key) {
+			prefixes[prefix] = true
+		}
+	}
+	var foreign []string
+	for key := range live.GetAnnotations() {
+		prefix, _, _ := strings.Cut(key, "/")
+		if _, wanted := want.GetAnnotations()[key]; prefixes[prefix] && !wanted {
+			foreign = append(foreign, key)
+		}
+	}
+	return foreign
+}
+
+func ofSiskin(annotation string) bool {
+	return strings.HasPrefix(annotation, v1alpha1.GroupVersion.Group+"/")
+}
+
+// overwrite makes an object say what is wanted and nothing else.
+func overwrite(live, want *unstructured.Unstructured) {
+	live.Object["spec"] = want.Object["spec"]
+	if foreign := foreignAnnotations(live, want); len(foreign) > 0 {
+		annotations := live.GetAnnotations()
+		for _, key := range foreign {
+			delete(annotations, key)
+		}
+		live.SetAnnotations(annotations)
+	}
 }
 
 // writtenFields are the fields of the spec that somebody has written, by the object's own account.

@@ -3,7 +3,7 @@ package v1alpha1
 // Provider says what splits the traffic. What a provider cannot do, a Rollout may not ask for: it is stalled with the
 // reason "Unsupported" and a sentence.
 //
-// +kubebuilder:validation:Enum=Istio;GatewayAPI
+// +kubebuilder:validation:Enum=Istio;GatewayAPI;NGINX;Service
 type Provider string
 
 // The providers.
@@ -12,4 +12,9 @@ const (
 	ProviderIstio Provider = "Istio"
 	// ProviderGatewayAPI writes an HTTPRoute, and a Service for each version.
 	ProviderGatewayAPI Provider = "GatewayAPI"
+	// ProviderNGINX writes two Ingresses, one with NGINX's canary annotations, and a Service for each version. Of
+	// service.gateways it takes the ingress class.
+	ProviderNGINX Provider = "NGINX"
+	// ProviderService writes the service itself, which selects one version: all change at once, in one step of weight 100.
+	ProviderService Provider = "Service"
 )

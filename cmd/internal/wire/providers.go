@@ -11,6 +11,7 @@ import (
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -21,6 +22,8 @@ func all() map[v1alpha1.Provider]controller.Router {
 	return map[v1alpha1.Provider]controller.Router{
 		v1alpha1.ProviderIstio:      Istio{},
 		v1alpha1.ProviderGatewayAPI: GatewayAPI{},
+		v1alpha1.ProviderNGINX:      NGINX{},
+		v1alpha1.ProviderService:    Service{},
 	}
 }
 
@@ -70,6 +73,49 @@ func (GatewayAPI) Versions(subsets *unstructured.Unstructured, versionLabel stri
 func (GatewayAPI) Kinds() []schema.GroupVersionKind {
 	return append(kinds("gateway.networking.k8s.io/v1", "HTTPRoute"), kinds("v1", "Service")...)
 }
+
+// NGINX renders traffic as two Ingresses, and a Service for each version.
+type NGINX struct{}
+
+// Render implements controller.Router. The canary's Ingress is the route: writing it alone takes everybody off the canary.
+func (NGINX) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+	ingresses, err := nginx.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	subsets := append(plain.OfVersions(t, leaving...), ingresses.Main)
+	return controller.Objects{Route: object(ingresses.Canary), Subsets: objects(subsets), Prune: true}, nil
+}
+
+// Versions implements controller.Router.
+func (NGINX) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
+	return versionOf(subsets, versionLabel)
+}
+
+// Kinds implements controller.Router.
+func (NGINX) Kinds() []schema.GroupVersionKind {
+	return append(kinds("networking.k8s.io/v1", "Ingress"), kinds("v1", "Service")...)
+}
+
+// Service renders traffic as the service itself, which selects one version.
+type Service struct{}
+
+// Render implements controller.Router. One write changes the version, so that nothing has to stand before it.
+func (Service) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
+	service, err := plain.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	return controller.Objects{Route: object(service)}, nil
+}
+
+// Versions implements controller.Router.
+func (Service) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
+	return versionOf(subsets, versionLabel)
+}
+
+// Kinds implements controller.Router.
+func (Service) Kinds() []schema.GroupVersionKind { return kinds("v1", "Service") }
 
 // versionOf is the version that a Service selects, if it is one.
 func versionOf(o *unstructured.Unstructured, versionLabel string) []string {

@@ -54,6 +54,13 @@ func TestRouters(t *testing.T) {
 				Rollout: "coolant", VersionLabel: "version", Service: mesh.Service{Namespace: "edge", Name: "coolant", Port: 8080},
 				Shares: []mesh.Share{{Variant: mesh.Stable, Version: "v1", Buckets: rollout.Others(nil)}},
 			}
+			want := []string{"v0", "v1"}
+			switch name {
+			case v1alpha1.ProviderNGINX:
+				traffic.Service.Hosts, traffic.Service.Gateways = []string{"predict.example.com"}, []string{"nginx"}
+			case v1alpha1.ProviderService:
+				want = want[1:] // one write changes the version
+			}
 			o, err := r.Render(traffic, []string{"v0"})
 			if err != nil {
 				t.Fatal(err)
@@ -68,7 +75,7 @@ func TestRouters(t *testing.T) {
 				}
 				versions = append(versions, r.Versions(s, "version")...)
 			}
-			if diff := cmp.Diff([]string{"v0", "v1"}, versions); diff != "" {
+			if diff := cmp.Diff(want, versions); diff != "" {
 				t.Errorf("versions that are reachable: -want, +got:\n%s", diff)
 			}
 		})
