@@ -11,7 +11,6 @@ import (
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -413,10 +412,11 @@ func (s *scenario) deletion() {
 		s.t.Fatal(err)
 	}
 	controlplane.Until(s.t, "the rollout to be gone", func(ctx context.Context) error {
-		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("reading it: %v; finalizers %v", err, ro.Finalizers)
+		err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro)
+		if err == nil {
+			err = fmt.Errorf("it is held by %v", ro.Finalizers)
 		}
-		return nil
+		return client.IgnoreNotFound(err)
 	})
 	s.events("Leaving")
 	controlplane.Until(s.t, "what the rollout owned to be collected", s.collect)
