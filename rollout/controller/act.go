@@ -190,7 +190,7 @@ func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstru
 		return false, fmt.Errorf("applying %s %q: %w", want.GetKind(), want.GetName(), err)
 	}
 	if !sameSpec(applied, want) {
-		applied.Object["spec"] = want.Object["spec"]
+		overwrite(applied, want)
 		if err := r.Client.Update(ctx, applied, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
 			return false, fmt.Errorf("removing foreign fields of %s %q: %w", want.GetKind(), want.GetName(), err)
 		}

@@ -140,6 +140,8 @@ func (e *ExperimentReconciler) lookAtRollout(ctx context.Context, t *trial) erro
 	t.shown = entryOf(ro.Status.Experiments, v1alpha1.RolloutExperiment{Name: t.exp.Name, UID: t.exp.UID})
 	control, stable := controlOf(t.exp), ro.Status.StableVersion
 	switch {
+	case !ro.DeletionTimestamp.IsZero():
+		t.stall(reasonRolloutDeleted, fmt.Sprintf("rollout %q is being deleted", ro.Name))
 	case t.inForce():
 		t.enter()
 	case stable == "":
@@ -190,7 +192,7 @@ func (t *trial) enter() {
 // observe counts the blocks that have become complete since the last turn. When the source of evidence cannot tell all of
 // them, nothing is counted.
 func (e *ExperimentReconciler) observe(ctx context.Context, t *trial) {
-	if t.run == nil || !t.inForce() || e.Now().UnixNano() < e.silentUntil.Load() {
+	if t.run == nil || !t.inForce() || t.why.Reason == reasonRolloutDeleted || e.Now().UnixNano() < e.silentUntil.Load() {
 		return
 	}
 	run := t.run.In(t.plan, t.beside())
@@ -339,7 +341,7 @@ func rolloutOf(_ context.Context, o client.Object) []ctrl.Request {
 func rolloutMatters(was, now client.Object) bool {
 	a, ok := was.(*v1alpha1.Rollout)
 	b, too := now.(*v1alpha1.Rollout)
-	return !ok || !too || a.Status.StableVersion != b.Status.StableVersion || (a.Status.Run == nil) != (b.Status.Run == nil) ||
+	return !ok || !too || a.DeletionTimestamp.IsZero() != b.DeletionTimestamp.IsZero() || a.Status.StableVersion != b.Status.StableVersion || (a.Status.Run == nil) != (b.Status.Run == nil) ||
 		!equality.Semantic.DeepEqual(a.Status.Experiments, b.Status.Experiments)
 }
 

@@ -20,6 +20,7 @@ import (
 // Reasons why an experiment has no buckets yet.
 const (
 	reasonRolloutNotFound  rollout.Reason = "RolloutNotFound"
+	reasonRolloutDeleted   rollout.Reason = "RolloutDeleted"
 	reasonNotEnoughBuckets rollout.Reason = "NotEnoughBuckets"
 	reasonClaiming         rollout.Reason = "ClaimingBuckets"
 )

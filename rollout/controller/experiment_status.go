@@ -38,7 +38,7 @@ func (t *trial) keep() {
 	if t.result.RemainingKnown {
 		st.Remaining = t.result.Remaining.String()
 	}
-	if t.why.Reason == reasonControlNotStable {
+	if t.why.Reason == reasonControlNotStable || t.why.Reason == reasonRolloutDeleted {
 		t.result.Verdict, t.result.Reason, t.result.Message = experiment.Invalid, t.why.Reason, t.why.Message
 	}
 	if t.result.Verdict == experiment.Running {

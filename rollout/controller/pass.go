@@ -36,6 +36,10 @@ type pass struct {
 	blind error
 	// theirs are the fields of the service's policy that the user's own rules set, with the rule's name.
 	theirs map[string]string
+	// foreign is set when something that makes versions reachable belongs to somebody else: only a rollback goes on then.
+	foreign error
+	// unrendered is why the spec could not be rendered, in a pass that goes by an earlier one.
+	unrendered error
 	// gone is set when the mesh says that the run has ended, although the status does not know yet.
 	gone *v1alpha1.LastRunStatus
 	// busy says that the source of evidence is to be asked again soon: too many questions were under way, or something
@@ -101,6 +105,8 @@ func (p *pass) decide() {
 	switch {
 	case st.StableVersion == "":
 		p.adopt()
+	case p.run == nil && p.unrendered != nil:
+		p.outcome = p.refuse(rollout.Outcome{})
 	case p.run == nil:
 		p.rest()
 	case p.gone != nil:
@@ -153,10 +159,10 @@ func (p *pass) rest() {
 
 // step lets the rules decide about the run that is going on.
 func (p *pass) step() {
-	p.outcome = rollout.Decide(rollout.Situation{
+	p.outcome = p.refuse(rollout.Decide(rollout.Situation{
 		Plan: p.plan, Run: *p.run, Findings: p.findings, Asked: p.action(), CanaryReady: p.canaryReady, Now: p.now,
 		Spreading: p.spreading,
-	})
+	}))
 	switch p.outcome.Decision {
 	case rollout.Promote:
 		p.end(v1alpha1.OutcomePromoted)

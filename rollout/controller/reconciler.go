@@ -154,13 +154,10 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !ro.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
+		return r.leave(ctx, &ro)
 	}
-	pass, err := r.begin(&ro)
+	pass, err := r.open(ctx, &ro)
 	if err != nil {
-		return quiet(r.stall(ctx, &ro, reasonOf(err), err))
-	}
-	if err := r.lookAtMesh(ctx, pass); err != nil {
 		return r.finish(ctx, pass, err)
 	}
 	r.lookAtWorkloads(ctx, pass)
@@ -175,6 +172,9 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		}
 	}
 	pass.decide()
+	if pass.foreign != nil && !pass.urgent {
+		return r.finish(ctx, pass, pass.foreign)
+	}
 	return r.finish(ctx, pass, r.act(ctx, pass))
 }
 
@@ -211,7 +211,7 @@ func later(result ctrl.Result, otherwise time.Duration) ctrl.Result {
 }
 
 // maxBackoff is the longest time to the next try after errors.
-const maxBackoff = 5 * time.Second
+const maxBackoff = time.Second
 
 // SetupWithManager registers the reconciler for rollouts and for the routes that it writes: a foreign edit wakes it.
 // Workers is how many rollouts are reconciled at once.

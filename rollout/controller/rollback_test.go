@@ -7,6 +7,11 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -35,7 +40,13 @@ func TestRollbackOnHarm(t *testing.T) {
 		"Workloads":    {reason: "the workloads cannot be listed", before: func(w *world) { w.tap.fail = failing("list ") }},
 		"CanaryGone":   {reason: "the canary's pods are gone", before: func(w *world) { w.deploy("v2", false); w.undeploy("v2") }},
 		"StableUnsure": {reason: "no stable replica says that it is ready", before: func(w *world) { w.deploy("v1", false) }},
-		"Limit":        {reason: "the rate limit cannot be read", before: func(w *world) { w.tap.fail = failing("get EnvoyFilter") }},
+		"SubsetsGone": {reason: "the DestinationRule was taken by somebody else", fails: false, before: func(w *world) {
+			w.change(istioV1, "DestinationRule", "coolant", func(o *unstructured.Unstructured) {
+				o.SetLabels(nil)
+				o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Rollout", Name: "another", UID: "u", Controller: new(true)}})
+			})
+		}},
+		"Limit": {reason: "the rate limit cannot be read", before: func(w *world) { w.tap.fail = failing("get EnvoyFilter") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := running(t, 2)
@@ -59,11 +70,18 @@ func TestRollbackOnHarm(t *testing.T) {
 				t.Errorf("%s: writes %v, want the route first", tc.reason, writes)
 			}
 			w.tap.fail = nil
+			if name == "SubsetsGone" {
+				if err := w.client.Delete(t.Context(), w.find(istioV1, "DestinationRule", "coolant")); err != nil {
+					t.Fatal(err)
+				}
+			}
 			ro := w.until("rolled back", ended(v1alpha1.OutcomeRolledBack))
 			if ro.Status.LastRun.Reason != "ErrorsHarm" || ro.Status.RejectedVersion != "v2" || ro.Status.StableVersion != "v1" {
 				t.Errorf("%s: %+v, stable %q, rejected %q", tc.reason, ro.Status.LastRun, ro.Status.StableVersion, ro.Status.RejectedVersion)
 			}
-			checkLeaving(t, w, "v2", []string{"v1"})
+			if name != "SubsetsGone" { // which were made anew, without the canary's
+				checkLeaving(t, w, "v2", []string{"v1"})
+			}
 			if other := onlyOther(w.targets(), "v1"); len(other) > 0 {
 				t.Errorf("%s: the route leads to %v too", tc.reason, other)
 			}
@@ -123,6 +141,37 @@ func TestOutage(t *testing.T) {
 	ro := w.until("rolled back", ended(v1alpha1.OutcomeRolledBack))
 	if ro.Status.LastRun.Reason != "ErrorsHarm" {
 		t.Errorf("reason %q, want ErrorsHarm", ro.Status.LastRun.Reason)
+	}
+}
+
+// TestRollbackAfterOutage: an API that answers nothing for five seconds holds a rollback back for as long, and for one try more.
+func TestRollbackAfterOutage(t *testing.T) {
+	w := running(t, 2)
+	limiter := controller.Backoff()
+	w.deploy("v1", false) // stable is short of replicas, too
+	w.ask(v1alpha1.ActionAbort)
+	began := w.clock
+	over := began.Add(5 * time.Second)
+	w.tap.fail = func(call string) error {
+		if strings.Contains(call, "DestinationRule") || w.clock.Before(over) {
+			return errOutage
+		}
+		return nil
+	}
+	for len(w.canary()) > 0 {
+		w.tap.writes()
+		if err := w.try(); err != nil && len(w.canary()) > 0 {
+			w.clock = w.clock.Add(limiter.When(ctrl.Request{NamespacedName: w.key()}))
+		}
+		if w.clock.Sub(began) > time.Minute {
+			t.Fatal("the traffic does not leave the canary")
+		}
+	}
+	if late := w.clock.Sub(over); late > time.Second {
+		t.Errorf("the traffic left the canary %s after the outage, want at most a second", late)
+	}
+	if writes := w.tap.writes(); len(writes) == 0 || writes[0] != "apply VirtualService" {
+		t.Errorf("writes %v, want the route first", writes)
 	}
 }
 

@@ -67,13 +67,14 @@ func (p *pass) conditions() {
 	paused := st.Run != nil && st.Run.Paused != ""
 	rejected := st.Run == nil && st.StableVersion != "" && st.RejectedVersion == p.ro.Spec.Version
 	ready := metav1.ConditionFalse
-	if st.Run == nil && st.StableVersion == p.ro.Spec.Version {
+	if st.Run == nil && st.StableVersion == p.ro.Spec.Version && p.unrendered == nil {
 		ready = metav1.ConditionTrue
 	}
 	set(v1alpha1.ConditionReady, ready)
 	present(v1alpha1.ConditionPaused, paused)
-	present(v1alpha1.ConditionStalled, paused || rejected)
-	present(v1alpha1.ConditionReconciling, ready == metav1.ConditionFalse && !paused && !rejected)
+	stalled := paused || rejected || p.unrendered != nil
+	present(v1alpha1.ConditionStalled, stalled)
+	present(v1alpha1.ConditionReconciling, ready == metav1.ConditionFalse && !stalled)
 	p.restrict()
 }
 

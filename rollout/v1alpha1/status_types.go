@@ -24,6 +24,9 @@ const (
 const (
 	// LabelRollout is the label that every object Siskin writes carries: the name of its rollout.
 	LabelRollout = "siskin.dev/rollout"
+	// Finalizer is held by a Rollout while units see another version than the stable one: deleting it then takes the traffic
+	// back first.
+	Finalizer = "siskin.dev/return-traffic"
 	// FieldManager is the name under which Siskin applies objects.
 	FieldManager = "siskin"
 )
@@ -68,6 +71,9 @@ type RolloutStatus struct {
 	// not differ. It is empty while nobody can say.
 	// +optional
 	Remaining string `json:"remaining,omitempty"`
+	// rendered is the last spec that could be rendered, as JSON. A spec that cannot be does not keep a run from going back.
+	// +optional
+	Rendered []byte `json:"rendered,omitempty"`
 	// run is the run that is going on.
 	// +optional
 	Run *RunStatus `json:"run,omitempty"`

@@ -1,0 +1,4 @@
+package controller
+
+// Backoff is backoff, for the tests.
+var Backoff = backoff
