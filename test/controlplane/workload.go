@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"time"
@@ -89,11 +90,12 @@ func (p *Plane) Service(namespace, name string, pods map[string]string) {
 	p.Apply(s, slice)
 }
 
-// Delete removes objects; one that is not there is an error.
+// Delete removes objects, also when the test is over; one that is not there is an error.
 func (p *Plane) Delete(objects ...*unstructured.Unstructured) {
 	p.tb.Helper()
+	ctx := context.WithoutCancel(p.tb.Context())
 	for _, o := range objects {
-		if err := p.Client.Delete(p.tb.Context(), o, client.GracePeriodSeconds(0)); err != nil {
+		if err := p.Client.Delete(ctx, o, client.GracePeriodSeconds(0)); err != nil {
 			p.tb.Fatal(fmt.Errorf("deleting %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err))
 		}
 	}
