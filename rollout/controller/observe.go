@@ -184,18 +184,19 @@ var workloadKinds = map[string]struct {
 			return n > 0
 		},
 	},
-	"InferenceService": {
-		schema.GroupVersionKind{Group: "serving.kserve.io", Version: "v1beta1", Kind: "InferenceServiceList"},
-		func(o map[string]any) bool {
-			all, _, _ := unstructured.NestedSlice(o, "status", "conditions")
-			for _, c := range all {
-				if m, ok := c.(map[string]any); ok && m["type"] == "Ready" {
-					return fmt.Sprint(m["status"]) == "True"
-				}
-			}
-			return false
-		},
-	},
+	"InferenceService": {schema.GroupVersionKind{Group: "serving.kserve.io", Version: "v1beta1", Kind: "InferenceServiceList"}, saysReady},
+	"Model":            {schema.GroupVersionKind{Group: "mlops.seldon.io", Version: "v1alpha1", Kind: "ModelList"}, saysReady},
+}
+
+// saysReady says whether an object has the condition Ready.
+func saysReady(o map[string]any) bool {
+	all, _, _ := unstructured.NestedSlice(o, "status", "conditions")
+	for _, c := range all {
+		if m, ok := c.(map[string]any); ok && m["type"] == "Ready" {
+			return fmt.Sprint(m["status"]) == "True"
+		}
+	}
+	return false
 }
 
 func versionLabel(ro *v1alpha1.Rollout) string {

@@ -19,6 +19,7 @@ import (
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
 	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
+	"github.com/siskin-dev/siskin/mesh/seldon"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
@@ -28,29 +29,39 @@ const gatewayV1 = "gateway.networking.k8s.io/v1"
 func routers() map[v1alpha1.Provider]controller.Router {
 	return map[v1alpha1.Provider]controller.Router{
 		v1alpha1.ProviderIstio: istioRouter{}, v1alpha1.ProviderGatewayAPI: gatewayRouter{},
-		v1alpha1.ProviderNGINX:   refusing{func(t mesh.Traffic) error { _, err := nginx.Render(t); return err }},
-		v1alpha1.ProviderService: refusing{func(t mesh.Traffic) error { _, err := plain.Render(t); return err }},
+		v1alpha1.ProviderNGINX:   routeOnly{func(t mesh.Traffic) (mesh.Object, error) { i, err := nginx.Render(t); return i.Canary, err }},
+		v1alpha1.ProviderService: routeOnly{plain.Render},
+		v1alpha1.ProviderSeldon:  routeOnly{seldon.Render},
 	}
 }
 
-// refusing is a router of kinds that the API of the tests does not serve: it is for what is refused.
-type refusing struct{ render func(mesh.Traffic) error }
+// routeOnly is a router of one object. Kinds that the API of the tests does not serve are for what is refused.
+type routeOnly struct {
+	render func(mesh.Traffic) (mesh.Object, error)
+}
 
 // Render implements controller.Router.
-func (r refusing) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
-	return controller.Objects{Route: &unstructured.Unstructured{Object: map[string]any{"kind": "Unserved"}}}, r.render(t)
+func (r routeOnly) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
+	route, err := r.render(t)
+	return controller.Objects{Route: &unstructured.Unstructured{Object: route}}, err
 }
 
 // Versions implements controller.Router.
-func (refusing) Versions(*unstructured.Unstructured, string) []string { return nil }
+func (routeOnly) Versions(*unstructured.Unstructured, string) []string { return nil }
 
 // Kinds implements controller.Router.
-func (refusing) Kinds() []schema.GroupVersionKind { return nil }
+func (routeOnly) Kinds() []schema.GroupVersionKind { return nil }
 
-// withGatewayAPI adds the Gateway API's HTTPRoute to the kinds of the API.
-func withGatewayAPI(crds [][]byte) ([][]byte, error) {
-	crd, err := os.ReadFile("../../mesh/gatewayapi/testdata/crds/httproute.yaml")
-	return append(crds, crd), err
+// withProviders adds the kinds of other data planes to those of the API.
+func withProviders(crds [][]byte) ([][]byte, error) {
+	for _, path := range []string{"gatewayapi/testdata/crds/httproute.yaml", "seldon/testdata/crds/experiment.yaml", "seldon/testdata/crds/model.yaml"} {
+		crd, err := os.ReadFile("../../mesh/" + path)
+		if err != nil {
+			return nil, err
+		}
+		crds = append(crds, crd)
+	}
+	return crds, nil
 }
 
 // gatewayRouter renders the HTTPRoute that the binaries' router renders, and a ServiceEntry in place of the Service of each
@@ -235,6 +246,7 @@ func TestUnsupported(t *testing.T) {
 			ro.Spec.Provider = v1alpha1.ProviderNGINX
 			ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"}
 		}, "provider NGINX cannot do buckets in a cookie: "},
+		"SeldonHeader": {"Seldon reads no bucket.", func(ro *v1alpha1.Rollout) { ro.Spec.Provider = v1alpha1.ProviderSeldon }, "provider Seldon cannot do buckets in a header: "},
 		"Steps": {"A step that a Service cannot show is refused before the run.", func(ro *v1alpha1.Rollout) {
 			ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderService, nil
 		}, "provider Service cannot do a split by weight: "},
@@ -292,5 +304,64 @@ func TestExperimentUnsupported(t *testing.T) {
 	}
 	if names, _ := x.backends(); !slices.Equal(names, []string{"coolant-v1-pods"}) {
 		t.Errorf("the route leads to %q, want stable alone", names)
+	}
+}
+
+const seldonV1 = "mlops.seldon.io/v1alpha1"
+
+func onSeldon(ro *v1alpha1.Rollout) {
+	ro.Spec.Provider, ro.Spec.Assignment, ro.Spec.Workload.Kind = v1alpha1.ProviderSeldon, nil, "Model"
+}
+
+// model runs a version as a Model of Seldon, ready or not.
+func (w *world) model(version, ready string) {
+	w.t.Helper()
+	o := w.object(seldonV1, "Model", "coolant-"+version)
+	o.SetLabels(map[string]string{"app": "coolant", "version": version})
+	o.Object["spec"] = map[string]any{}
+	if err := w.client.Create(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+	o.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}
+	if err := w.client.Status().Update(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// candidates are the weights of the Experiment of Seldon, by Model.
+func (w *world) candidates() map[string]int64 {
+	w.t.Helper()
+	all, _, _ := unstructured.NestedSlice(w.find(seldonV1, "Experiment", "coolant").Object, "spec", "candidates")
+	weights := map[string]int64{}
+	for _, each := range all {
+		c := each.(map[string]any)
+		weights[c["name"].(string)] = c["weight"].(int64)
+	}
+	return weights
+}
+
+// TestSeldon runs a rollout of Models through an Experiment of Seldon: a Model that is not ready gets nothing, one that is
+// gets its weight, and an abort takes it back.
+func TestSeldon(t *testing.T) {
+	w := newWorld(t, onSeldon)
+	w.model("v1", "True")
+	w.until("stable", stableOn("v1"))
+	w.want("v2")
+	for range 3 {
+		w.turn()
+	}
+	if diff := cmp.Diff(map[string]int64{"coolant-v1": 100}, w.candidates()); diff != "" {
+		t.Errorf("before the Model is ready: -want, +got:\n%s", diff)
+	}
+	w.model("v2", "True")
+	w.until("at step 1", atStep(1))
+	w.turn()
+	if diff := cmp.Diff(map[string]int64{"coolant-v1": 95, "coolant-v2": 5}, w.candidates()); diff != "" {
+		t.Errorf("at weight 5: -want, +got:\n%s", diff)
+	}
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	if diff := cmp.Diff(map[string]int64{"coolant-v1": 100}, w.candidates()); diff != "" {
+		t.Errorf("after the abort: -want, +got:\n%s", diff)
 	}
 }

@@ -53,7 +53,7 @@ func runWithAPI(m *testing.M) int {
 	defer api.Stop()
 	crds, err := kube.CRDs()
 	if err == nil {
-		crds, err = withGatewayAPI(crds)
+		crds, err = withProviders(crds)
 	}
 	if err == nil {
 		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD, charts.ExperimentCRD)...)

@@ -148,8 +148,8 @@ type ServiceSpec struct {
 // WorkloadSpec says what runs the versions: objects of one kind in the rollout's namespace, each carrying the label
 // "app: <service.name>" and its version in the version label.
 type WorkloadSpec struct {
-	// kind is the kind of the objects that run a version.
-	// +kubebuilder:validation:Enum=Deployment;InferenceService
+	// kind is the kind of the objects that run a version; Model is Seldon's.
+	// +kubebuilder:validation:Enum=Deployment;InferenceService;Model
 	// +kubebuilder:default=Deployment
 	// +optional
 	Kind string `json:"kind,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
 	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
+	"github.com/siskin-dev/siskin/mesh/seldon"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
@@ -24,6 +25,7 @@ func all() map[v1alpha1.Provider]controller.Router {
 		v1alpha1.ProviderGatewayAPI: GatewayAPI{},
 		v1alpha1.ProviderNGINX:      NGINX{},
 		v1alpha1.ProviderService:    Service{},
+		v1alpha1.ProviderSeldon:     Seldon{},
 	}
 }
 
@@ -116,6 +118,26 @@ func (Service) Versions(subsets *unstructured.Unstructured, versionLabel string)
 
 // Kinds implements controller.Router.
 func (Service) Kinds() []schema.GroupVersionKind { return kinds("v1", "Service") }
+
+// Seldon renders traffic as an Experiment between Models, which are the user's.
+type Seldon struct{}
+
+// Render implements controller.Router.
+func (Seldon) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
+	experiment, err := seldon.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	return controller.Objects{Route: object(experiment)}, nil
+}
+
+// Versions implements controller.Router.
+func (Seldon) Versions(*unstructured.Unstructured, string) []string { return nil }
+
+// Kinds implements controller.Router.
+func (Seldon) Kinds() []schema.GroupVersionKind {
+	return kinds("mlops.seldon.io/v1alpha1", "Experiment")
+}
 
 // versionOf is the version that a Service selects, if it is one.
 func versionOf(o *unstructured.Unstructured, versionLabel string) []string {
