@@ -82,7 +82,17 @@ type Cookie struct {
 	MaxAgeSeconds int
 }
 
-// RateLimit is a token bucket per proxy.
+// Place is where a rate limit counts.
+type Place string
+
+// The places: each limited pod's own proxy, which is the default; the proxies of a gateway, or of an ambient waypoint.
+const (
+	AtSidecar  Place = "Sidecar"
+	AtGateway  Place = "Gateway"
+	AtWaypoint Place = "Waypoint"
+)
+
+// RateLimit is a token bucket per proxy: at a sidecar for all that the pod takes, elsewhere one for each variant.
 type RateLimit struct {
 	// RequestsPerSecond is the sustained rate.
 	RequestsPerSecond int
@@ -90,6 +100,12 @@ type RateLimit struct {
 	Burst int
 	// OnlyCanary limits the requests of the variant Canary alone.
 	OnlyCanary bool
+	// At is where requests are counted; empty means AtSidecar. The proxies of a gateway are those whose pods carry the labels
+	// Selector, or those of the Gateway (of the Gateway API) that is named; of a waypoint, the latter. They are in the
+	// service's namespace.
+	At       Place
+	Selector map[string]string
+	Gateway  string
 }
 
 // Traffic is everything that decides who meets which variant. The shares' buckets are disjoint and together are all 100.

@@ -259,8 +259,34 @@ func (l *RateLimit) validate() error {
 		between("rateLimit.requestsPerSecond", l.RequestsPerSecond, 1, maxRate),
 		between("rateLimit.burst", l.Burst, 0, maxRate),
 	}
+	errs = append(errs, l.validatePlace())
 	if l.Burst != 0 && l.Burst < l.RequestsPerSecond {
 		errs = append(errs, fmt.Errorf("rateLimit.burst %d: must be 0 or at least requestsPerSecond, %d", l.Burst, l.RequestsPerSecond))
 	}
 	return errors.Join(errs...)
+}
+
+// validatePlace checks that the proxies that count are named, in a way that the place knows.
+func (l *RateLimit) validatePlace() error {
+	selected, named := len(l.Selector) > 0, l.Gateway != ""
+	switch l.At {
+	case "", AtSidecar:
+		if selected || named {
+			return fmt.Errorf("rateLimit.selector %v, rateLimit.gateway %q: may not be specified at %q", l.Selector, l.Gateway, AtSidecar)
+		}
+	case AtGateway:
+		if selected == named {
+			return fmt.Errorf("rateLimit.selector %v, rateLimit.gateway %q: must be set one without the other at %q", l.Selector, l.Gateway, l.At)
+		}
+	case AtWaypoint:
+		if selected || !named {
+			return fmt.Errorf("rateLimit.selector %v, rateLimit.gateway %q: must be the gateway alone at %q", l.Selector, l.Gateway, l.At)
+		}
+	default:
+		return fmt.Errorf("rateLimit.at %q: must be %q, %q or %q", l.At, AtSidecar, AtGateway, AtWaypoint)
+	}
+	if named {
+		return subdomainForm.check("rateLimit.gateway", l.Gateway)
+	}
+	return nil
 }

@@ -14,6 +14,12 @@ import (
 
 // refusedGoldens are what the gateway does not obey of what mesh/istio writes, each time loudly: the fields, by file.
 var refusedGoldens = map[string][]string{
+	"ratelimit-gateway": {
+		"EnvoyFilter spec.configPatches[0].match.context", "EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value",
+	},
+	"ratelimit-waypoint": {
+		"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value", "EnvoyFilter spec.targetRefs",
+	},
 	"tcp":   {"VirtualService spec.tcp"},
 	"ports": {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"policy": {

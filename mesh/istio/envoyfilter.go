@@ -25,9 +25,17 @@ const rateLimitStats = "siskin_local_rate_limit"
 // RateLimitName is the name of a rollout's EnvoyFilter.
 func RateLimitName(rollout string) string { return rollout + "-ratelimit" }
 
-// envoyFilter limits what each selected pod's own proxy lets in, so the service takes replicas times the rate. It is
-// nil when there is no limit, or nobody to limit.
+// envoyFilter is the rate limit where it counts. Each proxy has buckets of its own, so what is let in is the number of
+// proxies times the rate. It is nil when there is no limit, or nobody to limit.
 func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
+	if l := t.RateLimit; l != nil && l.At != "" && l.At != mesh.AtSidecar {
+		return sharedFilter(t)
+	}
+	return sidecarFilter(t)
+}
+
+// sidecarFilter limits what each selected pod's own proxy lets in.
+func sidecarFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
 	selected := limitedPods(t)
 	if selected == nil {
 		return nil, nil
@@ -43,7 +51,7 @@ func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
 	ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: selected}
 	ef.Spec.ConfigPatches = []*api.EnvoyFilter_EnvoyConfigObjectPatch{{
 		ApplyTo: api.EnvoyFilter_HTTP_FILTER,
-		Match:   inboundRouter(),
+		Match:   beforeRouter(api.EnvoyFilter_SIDECAR_INBOUND),
 		Patch:   &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_INSERT_BEFORE, Value: filter},
 	}}
 	return ef, nil
@@ -66,10 +74,10 @@ func limitedPods(t mesh.Traffic) map[string]string {
 	return labels
 }
 
-// inboundRouter is the place before the last filter: what other filters refuse takes no token.
-func inboundRouter() *api.EnvoyFilter_EnvoyConfigObjectMatch {
+// beforeRouter is the place before the last filter: what other filters refuse takes no token.
+func beforeRouter(context api.EnvoyFilter_PatchContext) *api.EnvoyFilter_EnvoyConfigObjectMatch {
 	return &api.EnvoyFilter_EnvoyConfigObjectMatch{
-		Context: api.EnvoyFilter_SIDECAR_INBOUND,
+		Context: context,
 		ObjectTypes: &api.EnvoyFilter_EnvoyConfigObjectMatch_Listener{Listener: &api.EnvoyFilter_ListenerMatch{
 			FilterChain: &api.EnvoyFilter_ListenerMatch_FilterChainMatch{
 				Filter: &api.EnvoyFilter_ListenerMatch_FilterMatch{
@@ -87,19 +95,20 @@ func localRateLimit(l mesh.RateLimit) map[string]any {
 	return map[string]any{
 		"name": rateLimitFilter,
 		"typed_config": map[string]any{
-			"@type":       rateLimitType,
-			"stat_prefix": rateLimitStats,
-			"status":      map[string]any{"code": "TooManyRequests"},
-			"token_bucket": map[string]any{
-				"max_tokens":      max(l.Burst, l.RequestsPerSecond),
-				"tokens_per_fill": l.RequestsPerSecond,
-				"fill_interval":   "1s",
-			},
+			"@type":                      rateLimitType,
+			"stat_prefix":                rateLimitStats,
+			"status":                     map[string]any{"code": "TooManyRequests"},
+			"token_bucket":               tokenBucket(max(l.Burst, l.RequestsPerSecond), l.RequestsPerSecond),
 			"enable_x_ratelimit_headers": "DRAFT_VERSION_03",
 			"filter_enabled":             always(rateLimitStats + "_enabled"),
 			"filter_enforced":            always(rateLimitStats + "_enforced"),
 		},
 	}
+}
+
+// tokenBucket fills every second.
+func tokenBucket(size, fill int) map[string]any {
+	return map[string]any{"max_tokens": size, "tokens_per_fill": fill, "fill_interval": "1s"}
 }
 
 // always is a share of 100 % that an operator can lower at run time under the key.

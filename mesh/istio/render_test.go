@@ -2,6 +2,9 @@ package istio
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -204,6 +207,80 @@ func TestEnvoyKnowsTheRateLimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEnvoyKnowsTheSharedLimit decodes the filter of a gateway or a waypoint with Envoy's own type: a bucket for each limited
+// version at each port, found by the routed cluster, and none that another service's request could empty.
+func TestEnvoyKnowsTheSharedLimit(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		args   string
+		want   map[string]uint32
+		at     api.EnvoyFilter_PatchContext
+		where  string
+	}{
+		"Gateway": {"Both versions, at both ports.", "ratelimit-gateway", map[string]uint32{
+			"outbound|8080|v1|coolant.edge.svc.cluster.local": 400, "outbound|8081|v1|coolant.edge.svc.cluster.local": 400,
+			"outbound|8080|v2|coolant.edge.svc.cluster.local": 400, "outbound|8081|v2|coolant.edge.svc.cluster.local": 400,
+		}, api.EnvoyFilter_GATEWAY, "map[istio:ingressgateway]"},
+		"Waypoint": {"The canary alone, under the name that a waypoint has for it.", "ratelimit-waypoint", map[string]uint32{
+			"inbound-vip|8080|http/v2|coolant.edge.svc.cluster.local": 200,
+		}, api.EnvoyFilter_SIDECAR_INBOUND, "Gateway waypoint"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			spec := &render(t, readTraffic(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
+			where := fmt.Sprint(spec.WorkloadSelector.GetLabels())
+			for _, ref := range spec.TargetRefs {
+				where = ref.Kind + " " + ref.Name
+			}
+			match := spec.ConfigPatches[0].Match
+			if where != tc.where || match.Context != tc.at {
+				t.Errorf("%s\nlimits at %s in %s, want %s in %s", tc.reason, where, match.Context, tc.where, tc.at)
+			}
+			versions := regexp.MustCompile(match.Proxy.ProxyVersion)
+			for version, want := range map[string]bool{"1.27.9": false, "1.28.0": true, "1.31.1": true, "1.99.0": true, "1.3.0": false, "2.0.0": false} {
+				if versions.MatchString(version) != want {
+					t.Errorf("a proxy of Istio %s is limited: %t, want %t", version, !want, want)
+				}
+			}
+			limit := decodeLimit(t, spec.ConfigPatches[0].Patch.Value.Fields["typed_config"].GetStructValue().AsMap())
+			got := map[string]uint32{}
+			for _, d := range limit.Descriptors {
+				if len(d.Entries) != 1 || d.Entries[0].Key != "destination_cluster" || d.TokenBucket.TokensPerFill.GetValue() != 200 {
+					t.Errorf("descriptor %v, want one entry for the cluster and 200 per second", d)
+				}
+				got[d.Entries[0].Value] = d.TokenBucket.MaxTokens
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s\nbuckets: -want, +got:\n%s", tc.reason, diff)
+			}
+			if len(limit.RateLimits) != 1 || limit.RateLimits[0].Actions[0].GetDestinationCluster() == nil {
+				t.Errorf("rate_limits %v, want the routed cluster", limit.RateLimits)
+			}
+			if limit.TokenBucket.MaxTokens != math.MaxUint32 || limit.AlwaysConsumeDefaultTokenBucket.GetValue() {
+				t.Errorf("the bucket of everybody else has %d tokens and is always used: %v", limit.TokenBucket.MaxTokens, limit.AlwaysConsumeDefaultTokenBucket)
+			}
+		})
+	}
+}
+
+// decodeLimit reads a filter's configuration with Envoy's own type.
+func decodeLimit(t *testing.T, config map[string]any) *ratelimitv3.LocalRateLimit {
+	t.Helper()
+	delete(config, "@type")
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := &ratelimitv3.LocalRateLimit{}
+	if err := protojson.Unmarshal(data, limit); err != nil {
+		t.Fatalf("Envoy does not know %s: %v", data, err)
+	}
+	if err := limit.ValidateAll(); err != nil {
+		t.Errorf("Envoy refuses %s: %v", data, err)
+	}
+	return limit
 }
 
 func TestRenderRefuses(t *testing.T) {

@@ -123,6 +123,9 @@ func (p *pass) restrictions() []string {
 				s.Port.Number, s.Port.Protocol))
 		}
 	}
+	if l := p.ro.Spec.RateLimit; l != nil && l.At == string(mesh.AtWaypoint) {
+		all = append(all, "rateLimit may have no effect: Istio does not support an EnvoyFilter at a waypoint, and changes may break it")
+	}
 	slices.Sort(all)
 	return all
 }

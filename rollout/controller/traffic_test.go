@@ -57,3 +57,19 @@ func (w *world) streamWeights() string {
 	}
 	return strings.Join(out, " ")
 }
+
+// TestLimitAtWaypoint: what Istio does not support is written, and the condition says so.
+func TestLimitAtWaypoint(t *testing.T) {
+	w := running(t, 1, func(ro *v1alpha1.Rollout) {
+		ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{RequestsPerSecond: 5, At: "Waypoint", Gateway: "waypoint"}
+	})
+	w.turn()
+	filter := w.find("networking.istio.io/v1alpha3", "EnvoyFilter", "coolant-ratelimit")
+	if filter == nil {
+		t.Fatal("there is no filter")
+	}
+	refs, _, _ := unstructured.NestedSlice(filter.Object, "spec", "targetRefs")
+	if len(refs) != 1 || !strings.Contains(w.restricted(), "rateLimit may have no effect") {
+		t.Errorf("targets %v, Restricted %q; want the waypoint and a warning", refs, w.restricted())
+	}
+}

@@ -199,26 +199,6 @@ type CookieAssignment struct {
 	MaxAge metav1.Duration `json:"maxAge,omitzero"`
 }
 
-// RateLimitSpec bounds the requests per second that each proxy lets through.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.burst) || self.burst >= self.requestsPerSecond",message="rateLimit.burst must be at least rateLimit.requestsPerSecond"
-type RateLimitSpec struct {
-	// requestsPerSecond is the sustained rate per proxy.
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=1000000
-	RequestsPerSecond int32 `json:"requestsPerSecond"`
-	// burst is the size of the token bucket; requestsPerSecond when it is not set.
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=1000000
-	// +optional
-	Burst int32 `json:"burst,omitempty"`
-	// scope says whose requests are counted: those of the canary or those of every variant.
-	// +kubebuilder:validation:Enum=Canary;All
-	// +kubebuilder:default=Canary
-	// +optional
-	Scope string `json:"scope,omitempty"`
-}
-
 // StepSpec is a weight to reach and the time to stay there at least.
 type StepSpec struct {
 	// weight is the number of buckets of 100 that see the canary.
