@@ -40,7 +40,7 @@ type RolloutList struct {
 
 // RolloutSpec says which version is wanted and how to get there.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.service.targetPort) || self.provider in ['GatewayAPI']",message="service.targetPort may only be specified when provider writes Services: 'GatewayAPI'"
+// +kubebuilder:validation:XValidation:rule="!has(self.service.targetPort) || self.provider in ['GatewayAPI','NGINX','Service']",message="service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate' || (!has(self.service.hosts) && !has(self.service.gateways))",message="service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.ports) || self.traffic.ports.all(p, p.number != self.service.port)",message="traffic.ports must not repeat service.port"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP' || (!has(self.assignment) && !has(self.rateLimit))",message="assignment and rateLimit may not be specified when traffic.protocol is not 'HTTP', because a connection has no headers"
@@ -57,8 +57,6 @@ type RolloutSpec struct {
 	// service is the service whose traffic is split.
 	Service ServiceSpec `json:"service"`
 
-	// workload says what runs the versions.
-	// +optional
 	// provider says what splits the traffic. It may not be changed: what the old one wrote would stay.
 	// +kubebuilder:default=Istio
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="provider may not be changed; delete the Rollout and create it anew"
@@ -67,6 +65,8 @@ type RolloutSpec struct {
 
 	// traffic says how proxies reach the service.
 	// +optional
+	Traffic *TrafficSpec `json:"traffic,omitempty"`
+
 	// tiers are the services behind this one that must follow the variant, in the order in which a request meets them. Their
 	// versions have the same names: a version is tried once all of them run it. A request goes on to the version that it met
 	// before, by the header x-siskin-variant, which callers should pass on, or by the caller's labels where sidecars run.
@@ -78,8 +78,6 @@ type RolloutSpec struct {
 
 	// workload says what runs the versions.
 	// +optional
-	Traffic *TrafficSpec `json:"traffic,omitempty"`
-
 	Workload WorkloadSpec `json:"workload,omitempty"`
 
 	// assignment says how a unit is recognised. Without it requests are drawn at random and nothing is sticky.
