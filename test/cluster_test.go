@@ -98,7 +98,7 @@ func newCluster(t *testing.T, api *kube.Server, namespace string, wrap func(clie
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := controller.New(controller.Options{Client: through, Live: through, Evidence: source, Routers: map[v1alpha1.Provider]controller.Router{v1alpha1.ProviderIstio: router{}}, Rules: true})
+	r, err := controller.New(controller.Options{Client: through, Live: through, Evidence: source, Routers: map[v1alpha1.Provider]controller.Router{v1alpha1.ProviderIstio: router{}}, Rules: true, Settle: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}
