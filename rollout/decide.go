@@ -138,7 +138,22 @@ func whenNotBegun(s Situation) (Outcome, bool) {
 	if s.Spreading != "" {
 		return whenConverging(s)
 	}
+	if o, previewing := preview(s); previewing {
+		return o, true
+	}
 	return Outcome{Advance, CanaryReady, fmt.Sprintf("the canary is ready; first step: %d %%", s.Plan.Steps[0].Weight)}, true
+}
+
+// preview keeps every unit on stable while testers look at the canary, until its time is over or somebody promotes.
+func preview(s Situation) (Outcome, bool) {
+	p := s.Plan.Preview
+	switch {
+	case s.Asked == AskPromote && p != Preview{}:
+		return Outcome{Advance, StepSkipped, fmt.Sprintf("preview ended by request; first step: %d %%", s.Plan.Steps[0].Weight)}, true
+	case s.Now.Before(s.Run.StepStarted.Add(p.Hold)):
+		return Outcome{Hold, Previewing, fmt.Sprintf("testers see the canary for at least %s", p.Hold)}, true
+	}
+	return Outcome{Hold, AwaitingPromotion, "testers see the canary; promote to go on, abort to roll back"}, p.Ask
 }
 
 func whenSkipped(s Situation) (Outcome, bool) {

@@ -152,6 +152,41 @@ func TestDecide(t *testing.T) {
 			with(func(s *Situation) { s.Run.Step, s.CanaryReady = 0, false }),
 			want{Hold, CanaryNotReady},
 		},
+		"Preview": {
+			"testers look first",
+			with(func(s *Situation) {
+				s.Run.Step, s.Plan.Preview, s.Now = 0, Preview{Hold: time.Minute}, t0.Add(time.Minute-1)
+			}),
+			want{Hold, Previewing},
+		},
+		"PreviewEnds": {
+			"at its end the first step begins",
+			with(func(s *Situation) {
+				s.Run.Step, s.Plan.Preview, s.Now = 0, Preview{Hold: time.Minute}, t0.Add(time.Minute)
+			}),
+			want{Advance, CanaryReady},
+		},
+		"PreviewAsks": {
+			"somebody is to say that it ends, however long it takes",
+			with(func(s *Situation) {
+				s.Run.Step, s.Plan.Preview, s.Now = 0, Preview{Hold: time.Minute, Ask: true}, atCap
+			}),
+			want{Hold, AwaitingPromotion},
+		},
+		"PreviewPromoted": {
+			"somebody says so, before the hold is over",
+			with(func(s *Situation) {
+				s.Run.Step, s.Plan.Preview, s.Asked, s.Now = 0, Preview{Hold: time.Minute, Ask: true}, AskPromote, t0
+			}),
+			want{Advance, StepSkipped},
+		},
+		"PreviewHarm": {
+			"an alert ends the preview, too",
+			with(func(s *Situation) {
+				s.Run.Step, s.Plan.Preview, s.Findings = 0, Preview{Ask: true}, found(Harm)
+			}),
+			want{Rollback, ErrorsHarm},
+		},
 		"NoSteps": {
 			"a plan without steps leads nowhere",
 			with(func(s *Situation) { s.Plan.Steps, s.Run.Step = nil, 0 }),
@@ -329,6 +364,7 @@ func anySituation(r *rand.Rand) Situation {
 	p := examplePlan()
 	p.Steps = p.Steps[:r.IntN(4)]
 	p.RollbackAtCap = r.IntN(2) == 0
+	p.Preview = pick(r, Preview{}, Preview{Hold: time.Minute}, Preview{Ask: true})
 	p.Cap = time.Duration(r.IntN(200)) * time.Minute
 	s := Situation{
 		Plan: p, CanaryReady: r.IntN(4) > 0,

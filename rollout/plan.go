@@ -69,10 +69,18 @@ type Step struct {
 	Hold   time.Duration
 }
 
+// Preview is a time before the first step in which testers alone see the canary.
+type Preview struct {
+	// Hold is the shortest time, from when the canary was ready last; Ask says that only a request ends it.
+	Hold time.Duration
+	Ask  bool
+}
+
 // Plan is how a run is to go: what the spec says, in the terms of this package.
 type Plan struct {
-	Steps []Step
-	Gates []Gate
+	Preview Preview
+	Steps   []Step
+	Gates   []Gate
 	// Interval is the length of a block, WarmUp the time after a change of weight that is not judged.
 	Interval, WarmUp time.Duration
 	// Cap is the longest time that a step may wait for evidence.

@@ -104,6 +104,9 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 		}
 		r.Paused = o.Reason
 	case Hold:
+		if o.Reason == CanaryNotReady && r.Step == 0 {
+			r.StepStarted = now // nobody could look at it
+		}
 		if o.Reason == Resumed {
 			r.Paused, r.PausedAt, r.Waiting = "", time.Time{}, now
 		}

@@ -49,6 +49,8 @@ const (
 	HoldingStep        Reason = "HoldingStep"
 	CanaryNotReady     Reason = "CanaryNotReady"
 	ExperimentRunning  Reason = "ExperimentRunning"
+	Previewing         Reason = "Previewing"
+	AwaitingPromotion  Reason = "AwaitingPromotion"
 	Converging         Reason = "Converging"
 	WeightNotRealised  Reason = "WeightNotRealised"
 

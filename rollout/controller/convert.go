@@ -39,6 +39,9 @@ func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
 		p.Steps = append(p.Steps, rollout.Step{Weight: int(s.Weight), Hold: s.Hold.Duration})
 	}
 	p.Sticky = ro.Spec.Assignment != nil
+	if s := ro.Spec.Strategy; s != nil && s.Preview != nil {
+		p.Preview = rollout.Preview{Hold: s.Preview.Hold.Duration, Ask: s.Preview.Approval == "Manual"}
+	}
 	if len(p.Steps) == 0 {
 		return p, fmt.Errorf("reading spec.steps: must have at least one step")
 	}

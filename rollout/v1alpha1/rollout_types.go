@@ -88,6 +88,10 @@ type RolloutSpec struct {
 	// +optional
 	RateLimit *RateLimitSpec `json:"rateLimit,omitempty"`
 
+	// strategy says what comes before the first step.
+	// +optional
+	Strategy *StrategySpec `json:"strategy,omitempty"`
+
 	// steps are the weights to reach, in order. After the last one passes the version is promoted.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20

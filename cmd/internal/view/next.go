@@ -45,6 +45,9 @@ func stalled(ro *v1alpha1.Rollout) string {
 
 func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 	s := ro.Status
+	if s.Step < 1 && (s.Reason == "Previewing" || s.Reason == "AwaitingPromotion") {
+		return s.Message
+	}
 	if s.Step < 1 || int(s.Step) > len(ro.Spec.Steps) {
 		return fmt.Sprintf("the first step begins when %s is ready", s.CanaryVersion)
 	}

@@ -1,0 +1,27 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// StrategySpec says what comes before the first step. With a preview and one step of weight 100 a rollout is blue/green: testers
+// see the new version first, then everybody at once, and everybody goes back at once.
+type StrategySpec struct {
+	// preview keeps every unit on the stable version while testers see the new one, by the request header
+	// "x-siskin-variant: canary".
+	// +optional
+	Preview *PreviewSpec `json:"preview,omitempty"`
+}
+
+// PreviewSpec is a time in which testers alone see the new version.
+type PreviewSpec struct {
+	// hold is the shortest time of the preview, counted from when the new version was ready last.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('720h')",message="preview.hold must be between 0s and 720h"
+	// +optional
+	Hold metav1.Duration `json:"hold,omitzero"`
+	// approval says what ends the preview: the hold, or a promotion by request, which also ends the hold.
+	// +kubebuilder:validation:Enum=Automatic;Manual
+	// +kubebuilder:default=Automatic
+	// +optional
+	Approval string `json:"approval,omitempty"`
+}
