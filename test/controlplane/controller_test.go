@@ -263,15 +263,22 @@ func (w *world) events(reason string) {
 	})
 }
 
+// allowed holds that the controller was never refused, and returns what it asked for.
+func allowed(t *testing.T, p *controlplane.Plane) map[controlplane.Asked]int {
+	t.Helper()
+	asked := p.Audit()
+	for a, n := range asked {
+		if a.Code == 401 || a.Code == 403 {
+			t.Errorf("the chart's rights do not allow what the controller asks for: %+v, %d times", a, n)
+		}
+	}
+	return asked
+}
+
 // audit holds that the controller was never refused, and wrote all that it writes as itself.
 func (w *world) audit() {
 	w.t.Helper()
-	asked := w.Audit()
-	for a, n := range asked {
-		if a.Code == 401 || a.Code == 403 {
-			w.t.Errorf("the chart's rights do not allow what the controller asks for: %+v, %d times", a, n)
-		}
-	}
+	asked := allowed(w.t, w.Plane)
 	for _, wrote := range []struct{ group, kind string }{
 		{"networking.istio.io", "virtualservices"},
 		{"networking.istio.io", "destinationrules"},

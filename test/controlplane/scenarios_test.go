@@ -41,27 +41,29 @@ func TestScenarios(t *testing.T) {
 		"AbortWithoutCanary": (*scenario).abortWithoutCanary, "AbortThroughErrors": (*scenario).abortThroughErrors,
 		"HeaderRoute": (*scenario).headerRoute, "SessionAffinity": (*scenario).sessionAffinity,
 		"SkipAnalysis": (*scenario).skipAnalysis, "ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion,
+		"Delegation": (*scenario).delegation, "Tiers": (*scenario).tiers, "Experiment": (*scenario).experiment,
 	}
 	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
 		t.Run(name, func(t *testing.T) {
 			q := p.For(t)
 			s := &scenario{&world{Plane: q, t: t, Client: reader(t, q), space: strings.ToLower(name)}, i, faults}
 			s.Plane.Apply(controlplane.NamespaceOf(s.space))
-			s.serve("v1", "v2", "v3")
+			s.serve(service, "v1", "v2", "v3")
 			scenarios[name](s)
 		})
 	}
+	allowed(t, p)
 }
 
-// serve makes the Service and a ready pod of each version.
-func (s *scenario) serve(versions ...string) {
+// serve makes a Service and a ready pod of each version.
+func (s *scenario) serve(name string, versions ...string) {
 	s.t.Helper()
 	pods := map[string]string{}
 	for i, v := range versions {
-		pods[service+"-"+v] = fmt.Sprintf("10.245.%d.%d", s.number, i+1)
-		s.Pod(s.space, service+"-"+v, pods[service+"-"+v], map[string]string{"app": service, "version": v})
+		pods[name+"-"+v] = fmt.Sprintf("10.%d.%d.%d", 240+len(name), s.number, i+1)
+		s.Pod(s.space, name+"-"+v, pods[name+"-"+v], map[string]string{"app": name, "version": v})
 	}
-	s.Service(s.space, service, pods)
+	s.Service(s.space, name, pods)
 }
 
 // start brings v1 to rest and v2 to its first step.
@@ -81,11 +83,16 @@ func (s *scenario) reach(weight int) {
 	s.until(fmt.Sprintf("weight %d", weight), func(ro *v1alpha1.Rollout) bool { return int(ro.Status.Weight) == weight })
 }
 
-// proxied waits until the caller's routes are as wanted, and returns them.
+// proxied waits until the caller's routes to the service are as wanted, and returns them.
 func (s *scenario) proxied(what string, is func(routes []envoy.Route) error) []envoy.Route {
 	s.t.Helper()
+	return s.proxiedTo(service, what, is)
+}
+
+func (s *scenario) proxiedTo(name, what string, is func(routes []envoy.Route) error) []envoy.Route {
+	s.t.Helper()
 	n := envoy.Node{Kind: envoy.Sidecar, Address: "10.244.1.1", Name: "caller-0", Namespace: s.space, Labels: map[string]string{"app": "caller"}}
-	host := service + "." + s.space + ".svc.cluster.local:" + port
+	host := s.host(name) + ":" + port
 	var routes []envoy.Route
 	controlplane.Until(s.t, what, func(ctx context.Context) error {
 		a, err := envoy.Ask(ctx, s.ADS, n)
@@ -103,6 +110,9 @@ func (s *scenario) proxied(what string, is func(routes []envoy.Route) error) []e
 	})
 	return routes
 }
+
+// host is the full name of a service.
+func (s *scenario) host(name string) string { return name + "." + s.space + ".svc.cluster.local" }
 
 // unreachable names the destinations that are no clusters with endpoints.
 func unreachable(routes []envoy.Route, a envoy.Answer) error {
@@ -263,7 +273,7 @@ func (s *scenario) abortWithoutCanary() {
 	s.start(s.rollout(25))
 	s.split("v2", 25)
 	s.Plane.Delete(controlplane.Object("apps/v1", "Deployment", s.space, service+"-v2", nil), controlplane.Object("v1", "Pod", s.space, service+"-v2", nil))
-	s.serve("v1", "v3")
+	s.serve(service, "v1", "v3")
 	s.takenBack()
 }
 
@@ -384,6 +394,100 @@ func (s *scenario) foreignEdit() {
 	s.routes("pin-canary", "pin-stable", "canary-buckets", "stable-buckets", "weighted")
 }
 
+// delegation lets a VirtualService of somebody else delegate to Siskin's, which is not written to.
+func (s *scenario) delegation() {
+	root := controlplane.Object("networking.istio.io/v1", "VirtualService", s.space, "root", nil)
+	root.Object["spec"] = map[string]any{
+		"hosts": []any{s.host(service)}, "http": []any{map[string]any{"delegate": map[string]any{"name": service}}},
+	}
+	s.Plane.Apply(root)
+	version := func() string {
+		if err := s.Client.Get(s.t.Context(), client.ObjectKeyFromObject(root), root); err != nil {
+			s.t.Fatal(err)
+		}
+		return root.GetResourceVersion()
+	}
+	before := version()
+	ro := s.rollout(5, 25)
+	ro.Spec.Traffic = &v1alpha1.TrafficSpec{Entry: "Delegate"}
+	s.start(ro)
+	s.split("v2", 5)
+	s.ask(v1alpha1.ActionPromote)
+	s.reach(25)
+	s.split("v2", 25)
+	s.takenBack()
+	if after := version(); after != before {
+		s.t.Errorf("the user's VirtualService was written to: %v", root.GetManagedFields())
+	}
+}
+
+// tiers lets a service behind the first one follow the variant that was met there, whatever the bucket.
+func (s *scenario) tiers() {
+	s.serve("backend", "v1", "v2")
+	for _, v := range []string{"v1", "v2"} {
+		s.Deploy(s.space, "backend-"+v, map[string]string{"app": "backend", "version": v}, 1, 1)
+	}
+	ro := s.rollout(5)
+	ro.Spec.Tiers = []v1alpha1.TierSpec{{Name: "backend", Port: 8080}}
+	s.start(ro)
+	s.split("v2", 5)
+	follows := func(canary string) func([]envoy.Route) error {
+		return func(routes []envoy.Route) error {
+			for b := range rollout.Buckets {
+				for variant, want := range map[string]string{"canary": canary, "stable": "v1"} {
+					headers := map[string]string{mesh.VariantHeader: variant, mesh.BucketHeader: rollout.FormatBucket(b)}
+					if got, _ := meets(routes, headers, 0); got != want {
+						return fmt.Errorf("%v meets %s behind, want %s", headers, got, want)
+					}
+				}
+			}
+			return nil
+		}
+	}
+	s.proxiedTo("backend", "the tier to follow", follows("v2"))
+	s.takenBack()
+	s.proxiedTo("backend", "the tier to be taken back", follows("v1"))
+}
+
+// experiment shows three versions, each to its own buckets, until it is deleted.
+func (s *scenario) experiment() {
+	s.make(s.rollout(25))
+	for _, v := range []string{"v1", "v2", "v3"} {
+		s.scale(v, 1, 1)
+	}
+	s.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
+	exp := &v1alpha1.Experiment{ObjectMeta: metav1.ObjectMeta{Namespace: s.space, Name: "three"}, Spec: v1alpha1.ExperimentSpec{
+		Rollout:   service,
+		Variants:  []v1alpha1.VariantSpec{{Name: "one", Version: "v1", Share: 20}, {Name: "two", Version: "v2", Share: 15}, {Name: "three", Version: "v3", Share: 5}},
+		Objective: v1alpha1.ObjectiveSpec{Query: v1alpha1.ObjectiveQuery{Sum: "siskin_test_sum_total", Count: "siskin_test_count_total"}},
+	}}
+	if err := s.Client.Create(s.t.Context(), exp); err != nil {
+		s.t.Fatal(err)
+	}
+	controlplane.Until(s.t, "the experiment to run", func(ctx context.Context) error {
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(exp), exp); err != nil || exp.Status.State == v1alpha1.ExperimentRunning {
+			return err
+		}
+		return fmt.Errorf("it is %s: %s %q", exp.Status.State, exp.Status.Reason, exp.Status.Message)
+	})
+	s.proxied("each variant on its own buckets", func(routes []envoy.Route) error {
+		for i, v := range exp.Spec.Variants[1:] {
+			got, want := buckets(routes, v.Version), exp.Status.Allocation[i+1]
+			if rollout.FormatBuckets(got) != want.Buckets || len(got) != int(v.Share) || want.Version != v.Version {
+				return fmt.Errorf("on %s are %v, want %+v", v.Version, got, want)
+			}
+			if version, _ := meets(routes, map[string]string{mesh.VariantHeader: v.Name}, 0); version != v.Version {
+				return fmt.Errorf("a tester of %s meets %s", v.Name, version)
+			}
+		}
+		return drawn(routes, map[string]int{"v1": 80, "v2": 15, "v3": 5})
+	})
+	if err := s.Client.Delete(s.t.Context(), exp); err != nil {
+		s.t.Fatal(err)
+	}
+	s.all("v1")
+}
+
 // kinds are those of the objects that Siskin writes for a rollout.
 var kinds = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3",
@@ -421,7 +525,7 @@ func (s *scenario) deletion() {
 	s.events("Leaving")
 	controlplane.Until(s.t, "what the rollout owned to be collected", s.collect)
 	s.proxied("the service's own route", func(routes []envoy.Route) error {
-		own := "outbound|" + port + "||" + service + "." + s.space + ".svc.cluster.local"
+		own := "outbound|" + port + "||" + s.host(service)
 		if len(routes) != 1 || len(routes[0].Destinations) != 1 || routes[0].Destinations[0].Cluster != own {
 			return fmt.Errorf("got %+v", routes)
 		}
