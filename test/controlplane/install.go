@@ -44,6 +44,7 @@ func (p *Plane) install() {
 		filepath.Join(istio, "kubernetes", "customresourcedefinitions.gen.yaml"),
 		filepath.Join(root, "..", "cmd", "local", "kube", "crds", "prometheusrule.yaml"),
 		filepath.Join(root, "..", "cmd", "local", "kube", "crds", "inferenceservice.yaml"),
+		filepath.Join(root, "..", "mesh", "gatewayapi", "testdata", "crds", "httproute.yaml"),
 	} {
 		p.Apply(documents(p.tb, path)...)
 	}
@@ -59,7 +60,7 @@ func (p *Plane) install() {
 	p.established()
 }
 
-// rendered is what the chart installs by default.
+// rendered is what the chart installs, with every provider.
 func rendered(tb testing.TB, path string) []*unstructured.Unstructured {
 	tb.Helper()
 	chart, err := loader.LoadDir(path)
@@ -67,7 +68,9 @@ func rendered(tb testing.TB, path string) []*unstructured.Unstructured {
 		tb.Fatal(err)
 	}
 	release := common.ReleaseOptions{Name: "siskin", Namespace: Namespace, Revision: 1, IsInstall: true}
-	values, err := util.ToRenderValues(chart, map[string]any{}, release, common.DefaultCapabilities)
+	// Every provider whose kinds the API server has.
+	providers := map[string]any{"controller": map[string]any{"providers": []any{"Istio", "GatewayAPI", "NGINX", "Service"}}}
+	values, err := util.ToRenderValues(chart, providers, release, common.DefaultCapabilities)
 	if err != nil {
 		tb.Fatal(err)
 	}
