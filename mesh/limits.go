@@ -29,13 +29,15 @@ const (
 	// MorePorts is further ports, and StreamPort one that speaks TCP or TLS.
 	MorePorts  Feature = "several ports"
 	StreamPort Feature = "TCP and TLS ports"
+	// Cohorts are requests that meet the canary whatever their bucket.
+	Cohorts Feature = "a cohort"
 	// FollowTiers is services behind that follow the variant.
 	FollowTiers Feature = "tiers"
 )
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, FollowTiers}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -92,6 +94,7 @@ func (t Traffic) asks() []Feature {
 	need(Delegation, t.Service.Delegate)
 	need(MorePorts, len(t.Service.Ports) > 0)
 	need(StreamPort, len(Streams(t)) > 0)
+	need(Cohorts, t.Cohort != nil)
 	need(FollowTiers, len(t.Tiers) > 0)
 	need(Exposure, len(t.Service.Hosts)+len(t.Service.Gateways) > 0)
 	return all

@@ -9,6 +9,7 @@ import (
 //
 //	pin-<variant>       the tester's header names the variant
 //	pin-stable
+//	canary-cohort       a header has one of the cohort's values
 //	<variant>-buckets   the bucket header, or else the cookie, holds a bucket of the variant
 //	stable-buckets      any other valid bucket
 //	draw or weighted    the rest: with a cookie a bucket is drawn and kept, without one every request is drawn anew
@@ -55,6 +56,7 @@ func routes(t Traffic) []Route {
 	}
 	stable := t.Shares[0]
 	all := append(pins, pin(stable))
+	all = append(all, cohort(t)...)
 	all = append(all, splits...)
 	if len(stable.Buckets) > 0 {
 		// Any valid bucket, not the stable set: whatever a variant above did not take is stable.

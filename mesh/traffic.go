@@ -120,7 +120,9 @@ type Traffic struct {
 	// BucketHeader and Cookie say how a unit is recognised; empty and nil mean that way is not used.
 	BucketHeader string
 	Cookie       *Cookie
-	RateLimit    *RateLimit
+	// Cohort meets the canary whatever the buckets say; nil for none.
+	Cohort    *Cohort
+	RateLimit *RateLimit
 	// Policy is how proxies speak to the endpoints of every version: an object in the words of Istio's TrafficPolicy, with
 	// the fields connectionPool, loadBalancer, outlierDetection and tls only. A data plane without such words refuses it.
 	Policy json.RawMessage

@@ -69,6 +69,7 @@ func (t Traffic) Validate() error {
 		validateShares(t.Shares),
 		validateBuckets(t.Shares),
 		validateBucketHeader(t.BucketHeader),
+		t.validateCohort(),
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
 		validatePolicy(t.Policy),

@@ -89,6 +89,9 @@ type Plan struct {
 	FalseAlarm, Miss float64
 	// Sticky says that units keep their variant, so that the share of requests is that of the units and not of the draws.
 	Sticky bool
+	// Targeted says that others than the units of the canary's buckets meet the canary, so that nobody knows what share of
+	// the requests is due.
+	Targeted bool
 	// RollbackAtCap rolls back instead of pausing when the evidence is inconclusive at the cap.
 	RollbackAtCap bool
 }

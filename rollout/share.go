@@ -47,6 +47,9 @@ func (p Plan) Settles() time.Duration { return max(shareBlocks*p.Interval, 10*ti
 // realised counts a block towards the share and says whether the block is to be judged at the step's weight.
 func (r *Run) realised(p Plan, b Block) bool {
 	s := &r.Share
+	if p.Targeted {
+		return !b.Start.Before(r.Spreading)
+	}
 	seen, exact := s.add(p, *r, b)
 	if seen {
 		s.answer(r.Weight(p), exact, b.End)

@@ -173,6 +173,18 @@ func TestShareOfNobody(t *testing.T) {
 	}
 }
 
+// TestShareOfACohort: who is sent to the canary by name belongs to no bucket, so the share says nothing.
+func TestShareOfACohort(t *testing.T) {
+	p := sharePlan(false)
+	p.Targeted = true
+	r := atStep(p, 2)
+	for i := range 2 * shareBlocks {
+		if !r.realised(p, sent(i, 400, 1000)) {
+			t.Fatalf("block %d is not judged", i)
+		}
+	}
+}
+
 // TestShareHarms: while the weight does not show, harm is counted and safety is not.
 func TestShareHarms(t *testing.T) {
 	p := sharePlan(false)

@@ -28,6 +28,7 @@ func Limits() mesh.Limits {
 			mesh.Policies:      "its settings hold for the whole ingress controller; use provider Istio",
 			mesh.Delegation:    "an Ingress leads to Services and not to other routes; use provider Istio",
 			mesh.MorePorts:     "the Ingresses are written for one port; use provider Istio",
+			mesh.Cohorts:       "it has one canary rule, which the weight takes; use provider Istio",
 			mesh.FollowTiers:   "it sees what enters the cluster and not what services send each other; use provider Istio",
 			mesh.StreamPort:    "an Ingress is for HTTP; use provider Istio",
 		},

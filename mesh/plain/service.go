@@ -27,6 +27,7 @@ func Limits() mesh.Limits {
 			mesh.Delegation:    "a Service has no routes; use provider Istio",
 			mesh.MorePorts:     "the Service is written for one port; use provider Istio",
 			mesh.StreamPort:    "the Service is written for HTTP; use provider Istio",
+			mesh.Cohorts:       "a Service reads no header; use provider Istio",
 			mesh.FollowTiers:   "a Service passes no variant on; use provider Istio",
 		},
 	}

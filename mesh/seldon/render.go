@@ -24,6 +24,7 @@ func Limits() mesh.Limits {
 			mesh.Delegation:    "an Experiment has no routes; use provider Istio",
 			mesh.MorePorts:     "Seldon has one port for all models; use provider Istio",
 			mesh.StreamPort:    "an Experiment splits inference requests and not connections; use provider Istio",
+			mesh.Cohorts:       "an Experiment reads no header; use provider Istio",
 			mesh.FollowTiers:   "an Experiment passes no variant on; use provider Istio",
 		},
 	}

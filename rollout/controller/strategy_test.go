@@ -21,13 +21,16 @@ func blueGreen(ro *v1alpha1.Rollout) {
 }
 
 // pinned lists the subsets that testers of a variant meet.
-func (w *world) pinned(variant string) []string {
+func (w *world) pinned(variant string) []string { return w.leads("pin-" + variant) }
+
+// leads lists the subsets that a route leads to.
+func (w *world) leads(name string) []string {
 	w.t.Helper()
 	all, _, _ := unstructured.NestedSlice(w.route().Object, "spec", "http")
 	var found []string
 	for _, h := range all {
 		r, _ := h.(map[string]any)
-		if r["name"] != "pin-"+variant {
+		if r["name"] != name {
 			continue
 		}
 		to, _, _ := unstructured.NestedSlice(r, "route")
@@ -38,6 +41,29 @@ func (w *world) pinned(variant string) []string {
 		}
 	}
 	return found
+}
+
+// TestCohort: a cohort meets the new version from the preview to the end of the run, and nobody else by it.
+func TestCohort(t *testing.T) {
+	w := newWorld(t, blueGreen, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy.Preview.Cohort = &v1alpha1.CohortSpec{Header: "x-fleet", Values: []string{"works"}}
+	})
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	if w.leads("canary-cohort") != nil {
+		t.Error("a cohort is sent somewhere at rest")
+	}
+	w.deploy("v2", true)
+	w.want("v2")
+	w.until("asked", func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == "AwaitingPromotion" })
+	if got := w.leads("canary-cohort"); !slices.Equal(got, []string{"v2"}) || len(w.canary()) != 0 {
+		t.Errorf("in the preview the cohort meets %v, and %d buckets the canary; want v2 and none", got, len(w.canary()))
+	}
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	if got := w.leads("canary-cohort"); got != nil {
+		t.Errorf("after an abort the cohort meets %v", got)
+	}
 }
 
 // TestBlueGreen: testers first, then everybody at once by one write, and everybody back by one.

@@ -97,6 +97,7 @@ var celCases = map[string]struct {
 	"MarginWord":       {path: "spec.gates", bad: "[{name: a, type: ErrorRate, margin: 'much'}]", want: `margin must be a decimal above 1 and at most 100, such as "1.5"`},
 	"MarginNaN":        {path: "spec.gates", bad: "[{name: a, type: ErrorRate, margin: 'NaN'}]", want: `margin must be a decimal above 1 and at most 100, such as "1.5"`},
 	"Tolerance":        {path: "spec.gates", bad: "[{name: a, type: ErrorRate, tolerance: '1.5'}]", want: `tolerance must be a decimal between 0 and 1, such as "0.01"`},
+	"CohortHeader":     {path: "spec.strategy", bad: "{preview: {cohort: {header: X-Fleet, values: [a]}}}", want: "preview.cohort.header must consist of lower-case letters, digits and '-', and not be 'cookie' or 'x-siskin-variant'"},
 	"PreviewHold":      {path: "spec.strategy", bad: "{preview: {hold: 721h}}", want: "preview.hold must be between 0s and 720h"},
 	"Interval":         {path: "spec.analysis", bad: "{interval: 100ms}", want: "analysis.interval must be between 1s and 1h"},
 	"WarmUp":           {path: "spec.analysis", bad: "{warmUp: 25h}", want: "analysis.warmUp must be between 0s and 24h"},

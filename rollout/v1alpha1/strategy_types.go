@@ -24,4 +24,23 @@ type PreviewSpec struct {
 	// +kubebuilder:default=Automatic
 	// +optional
 	Approval string `json:"approval,omitempty"`
+	// cohort are requests that meet the new version as testers do, from the preview to the end of the run.
+	// +optional
+	Cohort *CohortSpec `json:"cohort,omitempty"`
+}
+
+// CohortSpec selects requests by a header. Whoever sends it meets the new version whatever the weight, and counts for it.
+type CohortSpec struct {
+	// header is the name of the header, in lower case.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$') && !(self in ['cookie', 'x-siskin-variant'])",message="preview.cohort.header must consist of lower-case letters, digits and '-', and not be 'cookie' or 'x-siskin-variant'"
+	Header string `json:"header"`
+	// values are those of the header that belong to the cohort, as a whole.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	// +listType=set
+	Values []string `json:"values"`
 }
