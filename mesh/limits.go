@@ -33,11 +33,15 @@ const (
 	Cohorts Feature = "a cohort"
 	// FollowTiers is services behind that follow the variant.
 	FollowTiers Feature = "tiers"
+	// RunVersions is running the versions itself.
+	RunVersions Feature = "predictors of its own"
+	// HashUnits assigns by the hash of a header.
+	HashUnits Feature = "assignment by hash"
 )
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -94,6 +98,8 @@ func (t Traffic) asks() []Feature {
 	need(Delegation, t.Service.Delegate)
 	need(MorePorts, len(t.Service.Ports) > 0)
 	need(StreamPort, len(Streams(t)) > 0)
+	need(HashUnits, t.HashHeader != "")
+	need(RunVersions, t.Serving != nil)
 	need(Cohorts, t.Cohort != nil)
 	need(FollowTiers, len(t.Tiers) > 0)
 	need(Exposure, len(t.Service.Hosts)+len(t.Service.Gateways) > 0)

@@ -13,6 +13,7 @@ import (
 //	<variant>-buckets   the bucket header, or else the cookie, holds a bucket of the variant
 //	stable-buckets      any other valid bucket
 //	draw or weighted    the rest: with a cookie a bucket is drawn and kept, without one every request is drawn anew
+//	hashed-<rollout>    instead of these where a header is hashed
 //
 // A variant without buckets has its pin only. The routes of each further HTTP port come before these, with its number at the
 // end of their names: what is left is for the service's own port, and for gateways, whose ports are others. There are no
@@ -131,6 +132,9 @@ func bucketMatches(t Traffic, buckets []int) []Match {
 // rest is the last route, for requests without a bucket. It has no retries whatever the split, so that the figures
 // before and during a ramp stay comparable.
 func rest(t Traffic) Route {
+	if t.HashHeader != "" {
+		return Route{Name: t.HashRoute(), Destinations: hashed(t), NoRetries: true}
+	}
 	if t.Cookie != nil {
 		return Route{Name: "draw", Destinations: drawn(t), NoRetries: true}
 	}
@@ -141,6 +145,26 @@ func rest(t Traffic) Route {
 		}
 	}
 	return r
+}
+
+// HashRoute is the name of the route on which a unit's hash decides. It is the rollout's own, since a data plane is told by
+// this name which route it is. At a further port the port's number follows it.
+func (t Traffic) HashRoute() string { return "hashed-" + t.Rollout }
+
+// hashed are always two destinations or three, also where one has a weight of 0: a data plane walks them in order until their
+// weights reach the hash modulo 100. Stable stands after the first other variant and before the second, so that each of them
+// grows at its own end, out of stable alone.
+func hashed(t Traffic) []Destination {
+	stable := t.Shares[0]
+	if len(t.Shares) == 1 {
+		return []Destination{destination(stable, Buckets), destination(stable, 0)}
+	}
+	ordered := append([]Share{t.Shares[1], stable}, t.Shares[2:]...)
+	out := make([]Destination, len(ordered))
+	for i, s := range ordered {
+		out[i] = destination(s, len(s.Buckets))
+	}
+	return out
 }
 
 // drawn is one destination of weight 1 per bucket, in the order of the buckets: choosing it hands out the bucket.

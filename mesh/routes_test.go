@@ -89,6 +89,55 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// TestHashed holds that, as a data plane walks the weights up to a unit's hash, a growing variant takes units from stable only,
+// that the weights sum to 100 with two destinations at least, and that exactly so many units meet each variant.
+func TestHashed(t *testing.T) {
+	for name, weights := range map[string][][2]int{
+		"Ramp":      {{0, 0}, {1, 0}, {5, 0}, {50, 0}, {100, 0}},
+		"TwoArms":   {{10, 10}, {10, 40}, {30, 40}, {50, 50}},
+		"SecondArm": {{0, 10}, {0, 100}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before []Variant
+			for _, w := range weights {
+				traffic := ramp(0, false, false)
+				traffic.HashHeader = "x-vehicle-id"
+				traffic.Shares = []Share{{Stable, "v1", allBuckets()[w[0]+w[1]:]}, {Canary, "v2", allBuckets()[:w[0]]}, {"arm", "v3", allBuckets()[w[0] : w[0]+w[1]]}}
+				if err := traffic.Validate(); err != nil {
+					t.Fatal(err)
+				}
+				now, count := make([]Variant, Buckets), map[Variant]int{}
+				for unit := range now {
+					d, ok := Choose(Routes(traffic), nil, (float64(unit)+0.5)/Buckets)
+					if !ok {
+						t.Fatal("a unit meets nobody")
+					}
+					now[unit] = d.Variant
+					count[d.Variant]++
+					if before != nil && before[unit] != now[unit] && before[unit] != Stable {
+						t.Errorf("weights %v: unit %d moves from %q to %q", w, unit, before[unit], now[unit])
+					}
+				}
+				if count[Canary] != w[0] || count["arm"] != w[1] {
+					t.Errorf("weights %v: %v units", w, count)
+				}
+				before = now
+			}
+		})
+	}
+}
+
+// TestHashedAtRest: one version alone is written as two destinations.
+func TestHashedAtRest(t *testing.T) {
+	traffic := ramp(0, false, false)
+	traffic.HashHeader, traffic.Shares = "x-vehicle-id", traffic.Shares[:1]
+	routes := Routes(traffic)
+	last := routes[len(routes)-1]
+	if len(last.Destinations) != 2 || last.Destinations[0].Weight != 100 || last.Destinations[1].Weight != 0 || !last.NoRetries || last.Name != traffic.HashRoute() {
+		t.Errorf("the last route is %+v, want two destinations with 100 and 0", last)
+	}
+}
+
 // streamWeight is a variant's share of a stream, whose weights must sum to 100.
 func streamWeight(s Stream, v Variant) int {
 	sum, own := 0, 0

@@ -121,13 +121,18 @@ type Traffic struct {
 	BucketHeader string
 	Cookie       *Cookie
 	// Cohort meets the canary whatever the buckets say; nil for none.
-	Cohort    *Cohort
-	RateLimit *RateLimit
+	Cohort *Cohort
+	// HashHeader names a request header whose hash assigns what the ways above do not: the data plane computes it, so nobody
+	// has to know of buckets. It has no salt, and with two variants a growing weight moves units in one direction only.
+	HashHeader string
+	RateLimit  *RateLimit
 	// Policy is how proxies speak to the endpoints of every version: an object in the words of Istio's TrafficPolicy, with
 	// the fields connectionPool, loadBalancer, outlierDetection and tls only. A data plane without such words refuses it.
 	Policy json.RawMessage
 	// Tiers are the services behind that follow the variant, in the order in which a request meets them.
 	Tiers []Tier
+	// Serving says how the versions run; nil where they run without the data plane, which is everywhere but in KServe.
+	Serving *Serving
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.

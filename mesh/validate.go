@@ -74,6 +74,7 @@ func (t Traffic) Validate() error {
 		t.RateLimit.validate(),
 		validatePolicy(t.Policy),
 		t.validateStreams(),
+		t.validateHash(),
 		t.validateTiers(),
 	)
 }
@@ -94,10 +95,30 @@ func (t Traffic) validateTiers() error {
 	return errors.Join(errs...)
 }
 
+// maxHashed is how many variants a hash can tell apart so that growing moves units only out of stable: one at each end.
+const maxHashed = 3
+
+func (t Traffic) validateHash() error {
+	if t.HashHeader == "" {
+		return nil
+	}
+	errs := []error{headerForm.check("hashHeader", t.HashHeader)}
+	if t.HashHeader == t.BucketHeader || t.HashHeader == VariantHeader || t.HashHeader == "cookie" {
+		errs = append(errs, fmt.Errorf("hashHeader %q: must be a header that nothing else is read from", t.HashHeader))
+	}
+	if t.Cookie != nil || t.Service.Delegate {
+		errs = append(errs, fmt.Errorf("hashHeader %q: may not be specified with cookie or service.delegate", t.HashHeader))
+	}
+	if len(t.Shares) > maxHashed {
+		errs = append(errs, fmt.Errorf("hashHeader %q: may not be specified with more than %d variants, and there are %d", t.HashHeader, maxHashed, len(t.Shares)))
+	}
+	return errors.Join(errs...)
+}
+
 // validateStreams refuses what a service whose own port is a stream cannot have.
 func (t Traffic) validateStreams() error {
-	if p := t.Service.Protocol; (p == TCP || p == TLS) && (t.BucketHeader != "" || t.Cookie != nil || t.RateLimit != nil) {
-		return fmt.Errorf("service.protocol %q: may not be specified with bucketHeader, cookie or rateLimit, which need HTTP", p)
+	if p := t.Service.Protocol; (p == TCP || p == TLS) && (t.BucketHeader != "" || t.HashHeader != "" || t.Cookie != nil || t.RateLimit != nil) {
+		return fmt.Errorf("service.protocol %q: may not be specified with bucketHeader, hashHeader, cookie or rateLimit, which need HTTP", p)
 	}
 	return nil
 }

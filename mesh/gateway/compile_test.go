@@ -12,6 +12,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// hashRefused are the fields of a filter that is no local rate limit.
+var hashRefused = []string{
+	"EnvoyFilter spec.configPatches[0].applyTo", "EnvoyFilter spec.configPatches[0].match.context",
+	"EnvoyFilter spec.configPatches[0].match.listener.filterChain.filter.name",
+	"EnvoyFilter spec.configPatches[0].match.listener.filterChain.filter.subFilter.name",
+	"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].match.routeConfiguration",
+	"EnvoyFilter spec.configPatches[0].patch.operation", "EnvoyFilter spec.configPatches[0].patch.value",
+}
+
 // refusedGoldens are what the gateway does not obey of what mesh/istio writes, each time loudly: the fields, by file.
 var refusedGoldens = map[string][]string{
 	"ratelimit-gateway": {
@@ -20,6 +29,7 @@ var refusedGoldens = map[string][]string{
 	"ratelimit-waypoint": {
 		"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value", "EnvoyFilter spec.targetRefs",
 	},
+	"hash": hashRefused, "hash-stable": hashRefused,
 	"tcp":   {"VirtualService spec.tcp"},
 	"ports": {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"policy": {

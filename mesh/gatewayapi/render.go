@@ -31,6 +31,8 @@ func Limits() mesh.Limits {
 			mesh.Delegation:    "an HTTPRoute belongs to a Service or a Gateway, not to other routes; use provider Istio",
 			mesh.MorePorts:     "the routes are written for one port; use provider Istio",
 			mesh.FollowTiers:   "routes for the tiers would need a Service for each of their versions; use provider Istio",
+			mesh.RunVersions:   "an HTTPRoute runs nothing; use provider KServe",
+			mesh.HashUnits:     "the Gateway API draws each request by weight; use provider Istio",
 			mesh.StreamPort:    "an HTTPRoute has no streams; use provider Istio",
 		},
 	}

@@ -59,6 +59,9 @@ func applied(t testing.TB, o Objects) []*unstructured.Unstructured {
 	}
 	add(Unstructured(o.DestinationRule))
 	add(Unstructured(o.VirtualService))
+	if o.Hash != nil {
+		add(Unstructured(o.Hash))
+	}
 	for _, tier := range o.Tiers {
 		add(Unstructured(tier.DestinationRule))
 		add(Unstructured(tier.VirtualService))

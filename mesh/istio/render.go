@@ -32,6 +32,8 @@ type Objects struct {
 	DestinationRule *networkingv1.DestinationRule
 	// EnvoyFilter is nil when nothing is limited; then an earlier one has to go.
 	EnvoyFilter *v1alpha3.EnvoyFilter
+	// Hash lets a header's hash decide; nil when none does, and then an earlier one has to go after the VirtualService.
+	Hash *v1alpha3.EnvoyFilter
 	// Tiers are the services behind, in the order of the traffic's.
 	Tiers []Tier
 }
@@ -49,11 +51,15 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
 	}
+	hash, err := hashFilter(t)
+	if err != nil {
+		return Objects{}, fmt.Errorf("rendering hash of rollout %q: %w", t.Rollout, err)
+	}
 	tiers, err := RenderTiers(t)
 	if err != nil {
 		return Objects{}, err
 	}
-	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Tiers: tiers}, nil
+	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Hash: hash, Tiers: tiers}, nil
 }
 
 // RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are

@@ -30,6 +30,8 @@ func Limits() mesh.Limits {
 			mesh.MorePorts:     "the Ingresses are written for one port; use provider Istio",
 			mesh.Cohorts:       "it has one canary rule, which the weight takes; use provider Istio",
 			mesh.FollowTiers:   "it sees what enters the cluster and not what services send each other; use provider Istio",
+			mesh.RunVersions:   "an Ingress runs nothing; use provider KServe",
+			mesh.HashUnits:     "its hash chooses an endpoint, not a version; use provider Istio",
 			mesh.StreamPort:    "an Ingress is for HTTP; use provider Istio",
 		},
 	}

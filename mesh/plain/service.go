@@ -29,6 +29,8 @@ func Limits() mesh.Limits {
 			mesh.StreamPort:    "the Service is written for HTTP; use provider Istio",
 			mesh.Cohorts:       "a Service reads no header; use provider Istio",
 			mesh.FollowTiers:   "a Service passes no variant on; use provider Istio",
+			mesh.RunVersions:   "a Service runs nothing; use provider KServe",
+			mesh.HashUnits:     "a Service looks at no header; use provider Istio",
 		},
 	}
 }

@@ -26,6 +26,8 @@ func Limits() mesh.Limits {
 			mesh.StreamPort:    "an Experiment splits inference requests and not connections; use provider Istio",
 			mesh.Cohorts:       "an Experiment reads no header; use provider Istio",
 			mesh.FollowTiers:   "an Experiment passes no variant on; use provider Istio",
+			mesh.RunVersions:   "the Models are yours; use provider KServe",
+			mesh.HashUnits:     "an Experiment draws each request; use provider Istio",
 		},
 	}
 }

@@ -151,6 +151,9 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 		if a.Header != nil {
 			t.BucketHeader = orElse(a.Header.Name, mesh.BucketHeader)
 		}
+		if a.Hash != nil {
+			t.HashHeader = a.Hash.Header
+		}
 		if a.Cookie != nil {
 			t.Cookie = &mesh.Cookie{Name: a.Cookie.Name, MaxAgeSeconds: int(orDefault(a.Cookie.MaxAge.Duration, 24*time.Hour).Seconds())}
 		}

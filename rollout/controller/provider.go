@@ -121,3 +121,9 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 	}
 	return errors.Join(errs...)
 }
+	if o.Limit != nil {
+		keep[keyOf(o.Limit)] = true
+	}
+	if o.LimitKey != nil && !slices.Contains(kinds, o.LimitKey.GroupVersionKind()) {
+		kinds = append(kinds, o.LimitKey.GroupVersionKind())
+	}

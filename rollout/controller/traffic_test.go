@@ -73,3 +73,26 @@ func TestLimitAtWaypoint(t *testing.T) {
 		t.Errorf("targets %v, Restricted %q; want the waypoint and a warning", refs, w.restricted())
 	}
 }
+
+// TestHashComesAndGoes: the filter stands while a hash assigns, beside a rate limit, and goes when the spec no longer asks for it.
+func TestHashComesAndGoes(t *testing.T) {
+	w := running(t, 1, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Hash: &v1alpha1.HashAssignment{Header: "x-vehicle-id"}}
+		ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{RequestsPerSecond: 5}
+	})
+	filter := func(name string) bool { return w.find("networking.istio.io/v1alpha3", "EnvoyFilter", name) != nil }
+	w.turn()
+	if !filter("coolant-hash") || !filter("coolant-ratelimit") {
+		t.Fatalf("the hash's filter is there: %t, the limit's: %t; want both", filter("coolant-hash"), filter("coolant-ratelimit"))
+	}
+	w.edit(func(ro *v1alpha1.Rollout) {
+		ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Header: &v1alpha1.HeaderAssignment{Name: "x-siskin-bucket"}}
+	})
+	w.turn()
+	if filter("coolant-hash") || !filter("coolant-ratelimit") {
+		t.Errorf("the hash's filter is there: %t, the limit's: %t; want the limit's alone", filter("coolant-hash"), filter("coolant-ratelimit"))
+	}
+	if len(w.canary()) != 5 {
+		t.Errorf("%d buckets see the canary, want 5", len(w.canary()))
+	}
+}

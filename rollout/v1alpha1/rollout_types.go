@@ -47,6 +47,7 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.tiers) || self.tiers.all(t, t.name != self.service.name)",message="tiers must not repeat service.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.tiers) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="tiers may not be specified when traffic.protocol is not 'HTTP', because there is no header to follow"
 type RolloutSpec struct {
+// +kubebuilder:validation:XValidation:rule="!has(self.assignment) || !has(self.assignment.hash) || !has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate'",message="assignment.hash may not be specified when traffic.entry is 'Delegate', because delegation changes the names of routes"
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
 	// +kubebuilder:validation:MinLength=1
@@ -163,9 +164,10 @@ type WorkloadSpec struct {
 	VersionLabel string `json:"versionLabel,omitempty"`
 }
 
-// AssignmentSpec says how a unit is recognised. Both ways may be set; a header wins over a cookie.
+// AssignmentSpec says how a unit is recognised. A header wins over a cookie, and over a hash.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.header) || has(self.cookie)",message="assignment must set header or cookie"
+// +kubebuilder:validation:XValidation:rule="has(self.header) || has(self.cookie) || has(self.hash)",message="assignment must set header, cookie or hash"
+// +kubebuilder:validation:XValidation:rule="!has(self.hash) || !has(self.cookie)",message="assignment may not set both cookie and hash"
 type AssignmentSpec struct {
 	// header holds the unit's bucket, "00" to "99", as the caller computed it from the service's salt and the unit.
 	// +optional
@@ -178,6 +180,21 @@ type AssignmentSpec struct {
 // HeaderAssignment names the request header that holds the bucket.
 type HeaderAssignment struct {
 	// name of the header, in lower case.
+	// hash assigns units by the hash of a header of their own, which Envoy computes: exact and without state, by an
+	// EnvoyFilter.
+	// +optional
+	Hash *HashAssignment `json:"hash,omitempty"`
+}
+
+// HashAssignment names the request header whose hash assigns a unit. It needs proxies of Istio 1.28 or newer in the rollout's
+// namespace, where the EnvoyFilter holds: callers elsewhere, and older proxies, draw each request. The hash has no salt, so send
+// a salted id where the same units should not always be first. A request without the header is drawn.
+type HashAssignment struct {
+	// header is the name of the header, in lower case.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$') && !(self in ['cookie', 'x-siskin-variant'])",message="assignment.hash.header must consist of lower-case letters, digits and '-', and not be 'cookie' or 'x-siskin-variant'"
+	Header string `json:"header"`
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$')",message="assignment.header.name must consist of lower-case letters, digits and '-'"

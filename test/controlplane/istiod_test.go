@@ -188,6 +188,9 @@ func (w *meshWorld) meant() []envoy.Route {
 				continue // istiod tells each listener its own
 			}
 			e := envoy.Route{Name: r.Name, Match: conditions(m), Destinations: w.destinations(r)}
+			if w.traffic.HashHeader != "" && r.Name == w.traffic.HashRoute() {
+				e.Hash = []string{"decides", "header " + w.traffic.HashHeader}
+			}
 			if !r.NoRetries {
 				// Istio's default.
 				e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -225,6 +228,9 @@ func words(s mesh.StringMatch) string {
 func (w *meshWorld) destinations(r mesh.Route) []envoy.Destination {
 	var out []envoy.Destination
 	for _, d := range r.Destinations {
+		if d.Weight == 0 {
+			continue // istiod leaves it out
+		}
 		e := envoy.Destination{
 			Cluster: w.cluster(d.Version), Weight: uint32(d.Weight), SetRequest: d.SetRequest, SetResponse: d.SetResponse, AddResponse: d.AddResponse,
 		}

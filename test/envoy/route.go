@@ -27,7 +27,8 @@ type Route struct {
 	RetryCodes []uint32
 	// Timeout of the whole exchange; 0 is none.
 	Timeout time.Duration
-	// Hash policies, mirrors and what the route changes of filters, in words; Siskin's routes have none.
+	// Hash policies ("decides" before them where they choose the destination), mirrors and what the route changes of filters,
+	// in words; Siskin's routes have none but the hashed one.
 	Hash, Mirrors, Filters []string
 
 	holds func(Request) bool
@@ -75,7 +76,11 @@ func readRoute(in *routev3.Route) (Route, error) {
 	}
 	out.Timeout = action.GetTimeout().AsDuration()
 	for _, h := range action.GetHashPolicy() {
-		out.Hash = append(out.Hash, h.String())
+		words := h.String()
+		if name := h.GetHeader().GetHeaderName(); name != "" {
+			words = "header " + name
+		}
+		out.Hash = append(out.Hash, words)
 	}
 	for _, m := range action.GetRequestMirrorPolicies() {
 		out.Mirrors = append(out.Mirrors, m.GetCluster())
@@ -186,8 +191,11 @@ func (r *Route) readDestinations(in *routev3.Route, action *routev3.RouteAction)
 	case *routev3.RouteAction_Cluster:
 		r.Destinations = []Destination{{Cluster: to.Cluster, Weight: 1}}
 	case *routev3.RouteAction_WeightedClusters:
-		if err := only(to.WeightedClusters, "clusters"); err != nil {
+		if err := only(to.WeightedClusters, "clusters", "use_hash_policy"); err != nil {
 			return err
+		}
+		if to.WeightedClusters.GetUseHashPolicy().GetValue() {
+			r.Hash = append(r.Hash, "decides")
 		}
 		for _, c := range to.WeightedClusters.GetClusters() {
 			d, err := readDestination(c)

@@ -33,6 +33,13 @@ func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error
 	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
 		return out, err
 	}
+	if objects.Hash != nil {
+		hash, err := istio.Unstructured(objects.Hash)
+		if err != nil {
+			return out, err
+		}
+		out.Subsets = append(out.Subsets, hash)
+	}
 	tiers, err := istio.RenderTiers(t, leaving...)
 	if err != nil {
 		return out, err
