@@ -12,6 +12,10 @@ const (
 	ManagedBy = "siskin"
 )
 
+// DefaultsAnnotation says of an object that whoever serves it fills in fields inside its spec, so that only what Siskin says
+// is compared.
+const DefaultsAnnotation = "siskin.dev/defaults"
+
 // Object is a Kubernetes object as JSON has it: maps, slices, strings, booleans and int64. It holds what Siskin says and
 // nothing else, ready for server-side apply.
 type Object = map[string]any

@@ -62,6 +62,25 @@ func (r *Reconciler) routerFor(ro *v1alpha1.Rollout) (Router, error) {
 	return router, nil
 }
 
+// runner is a router whose objects run the versions, too: nothing else has to run before they are written.
+type runner interface {
+	// Ready says whether a version that is not the stable one can answer, by the route as it stands.
+	Ready(route *unstructured.Unstructured, version string) bool
+}
+
+// servingOf says how the data plane runs the versions; nil when it does not.
+func servingOf(ro *v1alpha1.Rollout) *mesh.Serving {
+	k := ro.Spec.KServe
+	if k == nil {
+		return nil
+	}
+	s := &mesh.Serving{Predictor: k.Predictor.Raw, Revisions: k.Mode == "Knative"}
+	if last := ro.Status.LastRun; last != nil && last.Outcome != v1alpha1.OutcomePromoted {
+		s.Tried = last.Version
+	}
+	return s
+}
+
 // carries returns why the provider cannot show an experiment beside those that it shows; nil when it can.
 func (p *pass) carries(e v1alpha1.Experiment) error {
 	t := trafficOf(p.ro)
@@ -107,6 +126,12 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 			kinds = append(kinds, gvk)
 		}
 	}
+	if o.Limit != nil {
+		keep[keyOf(o.Limit)] = true
+	}
+	if o.LimitKey != nil && !slices.Contains(kinds, o.LimitKey.GroupVersionKind()) {
+		kinds = append(kinds, o.LimitKey.GroupVersionKind())
+	}
 	var errs []error
 	for _, gvk := range kinds {
 		var list unstructured.UnstructuredList
@@ -121,9 +146,3 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 	}
 	return errors.Join(errs...)
 }
-	if o.Limit != nil {
-		keep[keyOf(o.Limit)] = true
-	}
-	if o.LimitKey != nil && !slices.Contains(kinds, o.LimitKey.GroupVersionKind()) {
-		kinds = append(kinds, o.LimitKey.GroupVersionKind())
-	}

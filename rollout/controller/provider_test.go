@@ -12,11 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/kserve"
 	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
 	"github.com/siskin-dev/siskin/mesh/seldon"
@@ -32,6 +34,7 @@ func routers() map[v1alpha1.Provider]controller.Router {
 		v1alpha1.ProviderNGINX:   routeOnly{func(t mesh.Traffic) (mesh.Object, error) { i, err := nginx.Render(t); return i.Canary, err }},
 		v1alpha1.ProviderService: routeOnly{plain.Render},
 		v1alpha1.ProviderSeldon:  routeOnly{seldon.Render},
+		v1alpha1.ProviderKServe:  kserveRouter{routeOnly{kserve.Render}},
 	}
 }
 
@@ -51,6 +54,14 @@ func (routeOnly) Versions(*unstructured.Unstructured, string) []string { return 
 
 // Kinds implements controller.Router.
 func (routeOnly) Kinds() []schema.GroupVersionKind { return nil }
+
+// kserveRouter is a router whose object runs the versions.
+type kserveRouter struct{ routeOnly }
+
+// Ready is what the binaries' router says.
+func (kserveRouter) Ready(route *unstructured.Unstructured, version string) bool {
+	return kserve.Ready(route.Object, version)
+}
 
 // withProviders adds the kinds of other data planes to those of the API.
 func withProviders(crds [][]byte) ([][]byte, error) {
@@ -247,6 +258,10 @@ func TestUnsupported(t *testing.T) {
 			ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "c"}
 		}, "provider NGINX cannot do buckets in a cookie: "},
 		"SeldonHeader": {"Seldon reads no bucket.", func(ro *v1alpha1.Rollout) { ro.Spec.Provider = v1alpha1.ProviderSeldon }, "provider Seldon cannot do buckets in a header: "},
+		"KServeHeader": {"KServe reads no bucket.", func(ro *v1alpha1.Rollout) {
+			onKServe("Standard")(ro)
+			ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Header: &v1alpha1.HeaderAssignment{}}
+		}, "provider KServe cannot do buckets in a header: "},
 		"Steps": {"A step that a Service cannot show is refused before the run.", func(ro *v1alpha1.Rollout) {
 			ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderService, nil
 		}, "provider Service cannot do a split by weight: "},
@@ -363,5 +378,124 @@ func TestSeldon(t *testing.T) {
 	w.turn()
 	if diff := cmp.Diff(map[string]int64{"coolant-v1": 100}, w.candidates()); diff != "" {
 		t.Errorf("after the abort: -want, +got:\n%s", diff)
+	}
+}
+
+const kserveV1 = "serving.kserve.io/v1beta1"
+
+func onKServe(mode string) func(*v1alpha1.Rollout) {
+	return func(ro *v1alpha1.Rollout) {
+		ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderKServe, nil
+		ro.Spec.KServe = &v1alpha1.KServeSpec{Mode: mode, Predictor: runtime.RawExtension{
+			Raw: []byte(`{"model":{"modelFormat":{"name":"xgboost"},"storageUri":"s3://models/$(version)/"}}`),
+		}}
+	}
+}
+
+// kserve writes KServe's status, and what its webhook would fill in.
+func (w *world) kserve(status map[string]any) {
+	w.t.Helper()
+	w.change(kserveV1, "InferenceService", "coolant", func(o *unstructured.Unstructured) {
+		_ = unstructured.SetNestedField(o.Object, "kserve-container", "spec", "predictor", "model", "name")
+	})
+	o := w.find(kserveV1, "InferenceService", "coolant")
+	status["observedGeneration"] = o.GetGeneration()
+	o.Object["status"] = status
+	if err := w.client.Status().Update(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// predictor is the storage of the InferenceService's predictor, and the shares of its other versions, in Standard mode by
+// spec.canary and in Knative mode by canaryTrafficPercent.
+func (w *world) predictor() (uri string, shares []int64) {
+	w.t.Helper()
+	spec := w.find(kserveV1, "InferenceService", "coolant").Object["spec"].(map[string]any)
+	all, _, _ := unstructured.NestedSlice(spec, "canary")
+	for _, c := range all {
+		shares = append(shares, c.(map[string]any)["trafficPercent"].(int64))
+	}
+	if percent, there, _ := unstructured.NestedInt64(spec, "predictor", "canaryTrafficPercent"); there {
+		shares = append(shares, percent)
+	}
+	uri, _, _ = unstructured.NestedString(spec, "predictor", "model", "storageUri")
+	return strings.TrimPrefix(uri, "s3://models/"), shares
+}
+
+// TestKServe runs rollouts that KServe runs the versions of: the canary waits in the dark until KServe reports it, gets its
+// weight, and a rollback takes it away without making a new revision.
+func TestKServe(t *testing.T) {
+	type object = map[string]any
+	cases := map[string]struct {
+		ready                  object
+		begun, tried, rejected string // what the predictor stores at each moment, and the shares
+	}{
+		"Standard": {
+			ready: object{"canaryStatuses": []any{object{"name": "v2", "ready": true}}},
+			begun: "v1/ [0]", tried: "v1/ [5]", rejected: "v1/ []",
+		},
+		"Knative": {
+			ready: object{"components": object{"predictor": object{"latestCreatedRevision": "r2", "latestReadyRevision": "r2", "latestRolledoutRevision": "r1"}}},
+			begun: "v2/ [0]", tried: "v2/ [5]", rejected: "v2/ [0]",
+		},
+	}
+	for mode, tc := range cases {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, onKServe(mode))
+			shows := func(when, want string) {
+				t.Helper()
+				uri, shares := w.predictor()
+				if got := fmt.Sprint(uri, " ", shares); got != want {
+					t.Errorf("%s: the predictor has %s, want %s", when, got, want)
+				}
+			}
+			w.until("stable", stableOn("v1"))
+			w.turn()
+			w.want("v2")
+			for range 3 {
+				w.turn()
+			}
+			shows("before KServe reports v2", tc.begun)
+			w.kserve(tc.ready)
+			w.until("at step 1", atStep(1))
+			w.turn()
+			shows("at weight 5", tc.tried)
+			w.tap.writes()
+			w.turn()
+			if calls := w.tap.writes(); slices.Contains(calls, "apply InferenceService") {
+				t.Errorf("what KServe filled in was taken for drift: %q", calls)
+			}
+			w.ask(v1alpha1.ActionAbort)
+			w.turn()
+			shows("after the abort", tc.rejected)
+			w.turn()
+			shows("and later", tc.rejected)
+		})
+	}
+}
+
+// TestKServePromotes: what was promoted is the predictor, with everything, and nothing beside it.
+func TestKServePromotes(t *testing.T) {
+	type object = map[string]any
+	for mode, want := range map[string]string{"Standard": "v2/ []", "Knative": "v2/ [100]"} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, onKServe(mode))
+			w.until("stable", stableOn("v1"))
+			w.turn()
+			w.want("v2")
+			w.until("promoted", func(ro *v1alpha1.Rollout) bool {
+				if ro.Status.Run != nil {
+					w.kserve(object{
+						"canaryStatuses": []any{object{"name": "v2", "ready": true}},
+						"components":     object{"predictor": object{"latestCreatedRevision": "r2", "latestReadyRevision": "r2", "latestRolledoutRevision": "r1"}},
+					})
+				}
+				return ended(v1alpha1.OutcomePromoted)(ro)
+			})
+			w.turn()
+			if uri, shares := w.predictor(); fmt.Sprint(uri, " ", shares) != want {
+				t.Errorf("after the promotion the predictor has %s %v, want %s", uri, shares, want)
+			}
+		})
 	}
 }

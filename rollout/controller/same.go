@@ -9,16 +9,20 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
 // sameSpec says whether a live object says what is wanted and nothing else. Fields of the spec that nobody has written are
 // the API server's, such as the address of a Service, and count for nothing.
 func sameSpec(live, want *unstructured.Unstructured) bool {
+	a, b := plain(live.Object["spec"]), plain(want.Object["spec"])
+	if filledIn(want) {
+		return covers(a, b) && covers(plain(live.GetAnnotations()), plain(want.GetAnnotations()))
+	}
 	if !sameAnnotations(live, want) {
 		return false
 	}
-	a, b := plain(live.Object["spec"]), plain(want.Object["spec"])
 	if reflect.DeepEqual(a, b) {
 		return true
 	}
@@ -34,6 +38,35 @@ func sameSpec(live, want *unstructured.Unstructured) bool {
 		}
 	}
 	return reflect.DeepEqual(left, wanted)
+}
+
+// filledIn says whether the cluster fills in fields inside the spec, so that only what is wanted can be compared.
+func filledIn(want *unstructured.Unstructured) bool {
+	return want.GetAnnotations()[mesh.DefaultsAnnotation] != ""
+}
+
+// covers says whether a value has all that another one has: maps may have more keys, lists not more elements.
+func covers(live, want any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		l, ok := live.(map[string]any)
+		for k := range w {
+			ok = ok && covers(l[k], w[k])
+		}
+		return ok
+	case []any:
+		l, ok := live.([]any)
+		if !ok && live != nil || len(l) != len(w) {
+			return false
+		}
+		for i := range w {
+			if !covers(l[i], w[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(live, want)
 }
 
 // sameAnnotations compares the annotations that are part of what an object says: those that are wanted, and whatever else
@@ -68,6 +101,9 @@ func ofSiskin(annotation string) bool {
 // overwrite makes an object say what is wanted and nothing else.
 func overwrite(live, want *unstructured.Unstructured) {
 	live.Object["spec"] = want.Object["spec"]
+	if filledIn(want) {
+		return
+	}
 	if foreign := foreignAnnotations(live, want); len(foreign) > 0 {
 		annotations := live.GetAnnotations()
 		for _, key := range foreign {

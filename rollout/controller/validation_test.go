@@ -38,6 +38,7 @@ var celCases = map[string]struct {
 	then string
 }{
 	"TargetPort":       {path: "spec.service.targetPort", bad: "9000", want: "service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"},
+	"KServeOfOther":    {path: "spec.kserve", bad: "{predictor: {model: {}}}", want: "kserve must be specified when provider is 'KServe', and may not be otherwise"},
 	"ProviderChange":   {path: "spec.provider", bad: "Istio", then: "GatewayAPI", want: "provider may not be changed; delete the Rollout and create it anew"},
 	"LongName":         {path: "metadata.name", bad: strings.Repeat("a", 53), want: "metadata.name must be at most 52 characters, because the names of the objects that Siskin writes are derived from it"},
 	"Version":          {path: "spec.version", bad: "-v1", want: "version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"},
@@ -62,10 +63,10 @@ var celCases = map[string]struct {
 	"LimitNowhere":     {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, at: Gateway}", want: "rateLimit must set one of selector and gateway when at is 'Gateway'"},
 	"LimitWaypoint":    {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, at: Waypoint, gateway: a, selector: {a: b}}", want: "rateLimit must set gateway, and no selector, when at is 'Waypoint', because Istio ignores selectors there"},
 	"LimitGateway":     {path: "spec.rateLimit", bad: "{requestsPerSecond: 5, at: Gateway, gateway: A}", want: "rateLimit.gateway must be the name of a Gateway: lower-case letters, digits, '-' and '.'"},
-	"PoolEmpty":        {path: "spec.traffic", bad: "{policy: {connectionPool: {}}}", want: "traffic.policy.connectionPool must set tcp or http"},
 	"HashAndCookie":    {path: "spec.assignment", bad: "{hash: {header: a}, cookie: {name: a}}", want: "assignment may not set both cookie and hash"},
 	"HashHeader":       {path: "spec.assignment", bad: "{hash: {header: cookie}}", want: "assignment.hash.header must consist of lower-case letters, digits and '-', and not be 'cookie' or 'x-siskin-variant'"},
 	"HashDelegate":     {path: "spec", bad: "{version: v1, service: {name: coolant, port: 80}, steps: [{weight: 5}], traffic: {entry: Delegate}, assignment: {hash: {header: a}}}", want: "assignment.hash may not be specified when traffic.entry is 'Delegate', because delegation changes the names of routes"},
+	"PoolEmpty":        {path: "spec.traffic", bad: "{policy: {connectionPool: {}}}", want: "traffic.policy.connectionPool must set tcp or http"},
 	"ConnectTimeout":   {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {connectTimeout: 2h}}}}", want: "connectTimeout must be between 1ms and 1h"},
 	"IdleTCP":          {path: "spec.traffic", bad: "{policy: {connectionPool: {tcp: {idleTimeout: 0s}}}}", want: "idleTimeout must be between 1ms and 720h"},
 	"IdleHTTP":         {path: "spec.traffic", bad: "{policy: {connectionPool: {http: {idleTimeout: 721h}}}}", want: "idleTimeout must be between 1ms and 720h"},

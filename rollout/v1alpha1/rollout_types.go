@@ -40,14 +40,15 @@ type RolloutList struct {
 
 // RolloutSpec says which version is wanted and how to get there.
 //
+// +kubebuilder:validation:XValidation:rule="has(self.kserve) == (self.provider == 'KServe')",message="kserve must be specified when provider is 'KServe', and may not be otherwise"
 // +kubebuilder:validation:XValidation:rule="!has(self.service.targetPort) || self.provider in ['GatewayAPI','NGINX','Service']",message="service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate' || (!has(self.service.hosts) && !has(self.service.gateways))",message="service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.ports) || self.traffic.ports.all(p, p.number != self.service.port)",message="traffic.ports must not repeat service.port"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP' || (!has(self.assignment) && !has(self.rateLimit))",message="assignment and rateLimit may not be specified when traffic.protocol is not 'HTTP', because a connection has no headers"
 // +kubebuilder:validation:XValidation:rule="!has(self.tiers) || self.tiers.all(t, t.name != self.service.name)",message="tiers must not repeat service.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.tiers) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="tiers may not be specified when traffic.protocol is not 'HTTP', because there is no header to follow"
-type RolloutSpec struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.assignment) || !has(self.assignment.hash) || !has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate'",message="assignment.hash may not be specified when traffic.entry is 'Delegate', because delegation changes the names of routes"
+type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
 	// +kubebuilder:validation:MinLength=1
@@ -63,6 +64,10 @@ type RolloutSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="provider may not be changed; delete the Rollout and create it anew"
 	// +optional
 	Provider Provider `json:"provider,omitempty"`
+
+	// kserve says how the versions run, for provider KServe.
+	// +optional
+	KServe *KServeSpec `json:"kserve,omitempty"`
 
 	// traffic says how proxies reach the service.
 	// +optional
@@ -175,11 +180,6 @@ type AssignmentSpec struct {
 	// cookie holds the unit's bucket, drawn once by the mesh.
 	// +optional
 	Cookie *CookieAssignment `json:"cookie,omitempty"`
-}
-
-// HeaderAssignment names the request header that holds the bucket.
-type HeaderAssignment struct {
-	// name of the header, in lower case.
 	// hash assigns units by the hash of a header of their own, which Envoy computes: exact and without state, by an
 	// EnvoyFilter.
 	// +optional
@@ -195,6 +195,11 @@ type HashAssignment struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$') && !(self in ['cookie', 'x-siskin-variant'])",message="assignment.hash.header must consist of lower-case letters, digits and '-', and not be 'cookie' or 'x-siskin-variant'"
 	Header string `json:"header"`
+}
+
+// HeaderAssignment names the request header that holds the bucket.
+type HeaderAssignment struct {
+	// name of the header, in lower case.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]+$')",message="assignment.header.name must consist of lower-case letters, digits and '-'"

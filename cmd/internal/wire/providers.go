@@ -11,6 +11,7 @@ import (
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gatewayapi"
+	"github.com/siskin-dev/siskin/mesh/kserve"
 	"github.com/siskin-dev/siskin/mesh/nginx"
 	"github.com/siskin-dev/siskin/mesh/plain"
 	"github.com/siskin-dev/siskin/mesh/seldon"
@@ -26,6 +27,7 @@ func all() map[v1alpha1.Provider]controller.Router {
 		v1alpha1.ProviderNGINX:      NGINX{},
 		v1alpha1.ProviderService:    Service{},
 		v1alpha1.ProviderSeldon:     Seldon{},
+		v1alpha1.ProviderKServe:     KServe{},
 	}
 }
 
@@ -137,6 +139,31 @@ func (Seldon) Versions(*unstructured.Unstructured, string) []string { return nil
 // Kinds implements controller.Router.
 func (Seldon) Kinds() []schema.GroupVersionKind {
 	return kinds("mlops.seldon.io/v1alpha1", "Experiment")
+}
+
+// KServe renders traffic as an InferenceService, which also runs the versions.
+type KServe struct{}
+
+// Render implements controller.Router.
+func (KServe) Render(t mesh.Traffic, _ []string) (controller.Objects, error) {
+	service, err := kserve.Render(t)
+	if err != nil {
+		return controller.Objects{}, err
+	}
+	return controller.Objects{Route: object(service)}, nil
+}
+
+// Versions implements controller.Router.
+func (KServe) Versions(*unstructured.Unstructured, string) []string { return nil }
+
+// Kinds implements controller.Router.
+func (KServe) Kinds() []schema.GroupVersionKind {
+	return kinds("serving.kserve.io/v1beta1", "InferenceService")
+}
+
+// Ready says whether KServe reports a version that is not the stable one ready.
+func (KServe) Ready(route *unstructured.Unstructured, version string) bool {
+	return kserve.Ready(route.Object, version)
 }
 
 // versionOf is the version that a Service selects, if it is one.
