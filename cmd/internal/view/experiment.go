@@ -130,11 +130,11 @@ func (c *canvas) table(rows [][]string) {
 		}
 	}
 	for _, row := range rows {
-		line := "  "
+		var line strings.Builder
 		for i, cell := range row {
-			line += pad(cell, widths[i]) + "  "
+			line.WriteString("  " + pad(cell, widths[i]))
 		}
-		c.add(line)
+		c.add(line.String())
 	}
 }
 
