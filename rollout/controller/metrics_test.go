@@ -80,6 +80,8 @@ func TestMetrics(t *testing.T) {
 	w.ask(v1alpha1.ActionRetry)
 	w.turn()
 	without(t, registry, "siskin_rollout_gate_verdict", "siskin_rollout_gate_limit_ratio")
+	w.ask(v1alpha1.ActionAbort)
+	w.turn() // or the rollout would be held until its traffic is back
 	if err := w.client.Delete(t.Context(), w.get()); err != nil {
 		t.Fatal(err)
 	}
