@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -253,18 +254,23 @@ func getWith(c *http.Client, url string) func(context.Context) error {
 	}
 }
 
-// freeAddr is a loopback address that nothing listens on.
+// freeAddr is a loopback address that nothing listens on. Its port lies below those that Linux gives to outgoing
+// connections: one of these could take it before the program does that it is for.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))) //nolint:noctx,gosec // it is closed at once; any port will do
+		if err != nil {
+			continue // somebody is there
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			tb.Fatal(err)
+		}
+		return addr
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return addr
+	tb.Fatal("finding a free port: of 100 none was")
+	return ""
 }
 
 // serviceAccountKey is what the API server signs the tokens of service accounts with.
