@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+
 	"github.com/siskin-dev/siskin/test/controlplane"
 	"github.com/siskin-dev/siskin/test/envoy"
 )
@@ -29,6 +31,7 @@ func TestTraffic(t *testing.T) {
 	p.Apply(controlplane.NamespaceOf(space), publicGateway())
 	t.Run("Tiers", func(t *testing.T) { followsCallers(t, p.For(t)) })
 	t.Run("Policy", func(t *testing.T) { keepsTheUsersPolicy(t, p.For(t)) })
+	t.Run("Limit", func(t *testing.T) { limitsAtTheGateway(t, p.For(t)) })
 }
 
 // followsCallers holds that a pod of the service or of a tier is told of its own version's route, and a stranger of none.
@@ -90,4 +93,55 @@ func keepsTheUsersPolicy(t *testing.T, p *controlplane.Plane) {
 		}
 		return nil
 	})
+}
+
+// limitsAtTheGateway holds that the gateway's proxies, and no caller's, get the filter before the router, with a bucket for each
+// cluster that the routes lead to.
+func limitsAtTheGateway(t *testing.T, p *controlplane.Plane) {
+	w := &meshWorld{Plane: p, golden: goldenNamed(t, "ratelimit-gateway"), t: t}
+	w.apply()
+	t.Cleanup(w.remove)
+	near := ingress()
+	near.Namespace, near.Name = space, "ingress-1" // a filter holds in its own namespace
+	w.eventually("the gateway's filters", near, func(a envoy.Answer) error {
+		buckets, err := gatewayBuckets(a)
+		if err != nil {
+			return err
+		}
+		for _, version := range w.versions() {
+			if buckets[w.cluster(version)] != uint32(w.traffic.RateLimit.Burst) {
+				return fmt.Errorf("buckets %v, want one of %d for %q", buckets, w.traffic.RateLimit.Burst, w.cluster(version))
+			}
+		}
+		return nil
+	})
+	w.eventually("a caller's filters", caller(), func(a envoy.Answer) error {
+		buckets, err := gatewayBuckets(a)
+		if err == nil && len(buckets) > 0 {
+			err = fmt.Errorf("a caller limits %v", buckets)
+		}
+		return err
+	})
+}
+
+// gatewayBuckets are the sizes of the buckets by cluster of the rate limits that stand right before a router.
+func gatewayBuckets(a envoy.Answer) (map[string]uint32, error) {
+	out := map[string]uint32{}
+	for _, l := range a.Listeners {
+		managers, err := envoy.Managers(l)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range managers {
+			filters := m.GetHttpFilters()
+			var limit ratelimitv3.LocalRateLimit
+			if len(filters) < 2 || filters[len(filters)-2].GetTypedConfig().UnmarshalTo(&limit) != nil {
+				continue
+			}
+			for _, d := range limit.GetDescriptors() {
+				out[d.GetEntries()[0].GetValue()] = d.GetTokenBucket().GetMaxTokens()
+			}
+		}
+	}
+	return out, nil
 }
