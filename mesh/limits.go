@@ -33,6 +33,8 @@ const (
 	Cohorts Feature = "a cohort"
 	// FollowTiers is services behind that follow the variant.
 	FollowTiers Feature = "tiers"
+	// Pins are testers who reach a version by VariantHeader before any unit does.
+	Pins Feature = "a preview by header"
 	// RunVersions is running the versions itself.
 	RunVersions Feature = "predictors of its own"
 	// HashUnits assigns by the hash of a header.
@@ -41,7 +43,7 @@ const (
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -99,6 +101,7 @@ func (t Traffic) asks() []Feature {
 	need(MorePorts, len(t.Service.Ports) > 0)
 	need(StreamPort, len(Streams(t)) > 0)
 	need(HashUnits, t.HashHeader != "")
+	need(Pins, t.Preview)
 	need(RunVersions, t.Serving != nil)
 	need(Cohorts, t.Cohort != nil)
 	need(FollowTiers, len(t.Tiers) > 0)

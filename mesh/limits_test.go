@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 		t.Shares = append(t.Shares, Share{Variant: "a", Version: "v3"}, Share{Variant: "b", Version: "v4"})
 	}
 	why := map[Feature]string{
-		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Variants: "at most 3",
+		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", Variants: "at most 3",
 	}
 	everything := Limits{Plane: "P", Can: Features()}
 	nothing := Limits{Plane: "P", Why: why}
@@ -39,6 +39,7 @@ func TestLimits(t *testing.T) {
 		"Cohort":      {"So is a cohort.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}} }, []Feature{Cohorts}},
 		"Tiers":       {"So are tiers.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Tiers = []Tier{{"a", 80}} }, []Feature{FollowTiers}},
 		"Hash":        {"So is a hash.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.HashHeader = "x-vehicle" }, []Feature{HashUnits}},
+		"Preview":     {"Testers ask for it before there is a split.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Preview = true }, []Feature{Pins}},
 		"TooMany":     {"Four variants are more than three.", Limits{Plane: "P", Can: Features(), Most: 3, Why: why}, arms, []Feature{Variants}},
 		"JustEnough":  {"Two are not.", Limits{Plane: "P", Can: Features(), Most: 2, Why: why}, nil, nil},
 		"AnyNumber":   {"Without a bound any number will do.", everything, arms, nil},
@@ -87,7 +88,7 @@ func TestUnsupportedErrorIsASentence(t *testing.T) {
 // that asks looks at, or one that every data plane expresses.
 func TestEveryFieldAsks(t *testing.T) {
 	known := map[reflect.Type][]string{
-		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "Cohort", "HashHeader", "RateLimit", "Policy", "Tiers", "Serving"},
+		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "Cohort", "HashHeader", "RateLimit", "Policy", "Tiers", "Serving", "Preview"},
 		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways", "Delegate", "Protocol", "Ports"},
 		reflect.TypeFor[Share]():   {"Variant", "Version", "Buckets"},
 	}

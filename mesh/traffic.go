@@ -133,6 +133,8 @@ type Traffic struct {
 	Tiers []Tier
 	// Serving says how the versions run; nil where they run without the data plane, which is everywhere but in KServe.
 	Serving *Serving
+	// Preview says that testers must reach the canary by VariantHeader, also while it has no buckets.
+	Preview bool
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.

@@ -21,7 +21,7 @@ const maxVariants = 7
 func Limits() mesh.Limits {
 	return mesh.Limits{
 		Plane: "GatewayAPI",
-		Can:   []mesh.Feature{mesh.Split, mesh.HeaderBuckets, mesh.Cohorts, mesh.Exposure, mesh.Variants},
+		Can:   []mesh.Feature{mesh.Split, mesh.HeaderBuckets, mesh.Cohorts, mesh.Exposure, mesh.Variants, mesh.Pins},
 		Most:  maxVariants,
 		Why: map[mesh.Feature]string{
 			mesh.CookieBuckets: "a rule of an HTTPRoute has at most 16 destinations, and a bucket is drawn from 100; use a bucket header",

@@ -31,6 +31,7 @@ func Limits() mesh.Limits {
 			mesh.StreamPort:    "an InferenceService splits requests; use provider Istio",
 			mesh.HashUnits:     "KServe draws every request; use provider Istio",
 			mesh.Cohorts:       "an InferenceService reads no header; use provider Istio",
+			mesh.Pins:          "KServe reads no header; use provider Istio or GatewayAPI",
 			mesh.FollowTiers:   "an InferenceService passes no variant on; use provider Istio",
 		},
 	}

@@ -134,6 +134,7 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 		Rollout:      ro.Name,
 		Service:      mesh.Service{Namespace: ro.Namespace, Name: s.Name, Port: int(s.Port), TargetPort: int(s.TargetPort), Hosts: s.Hosts, Gateways: s.Gateways},
 		VersionLabel: versionLabel(ro), Serving: servingOf(ro),
+		Preview: ro.Spec.Strategy != nil && ro.Spec.Strategy.Preview != nil,
 	}
 	for _, tier := range ro.Spec.Tiers {
 		t.Tiers = append(t.Tiers, mesh.Tier{Name: tier.Name, Port: int(tier.Port)})

@@ -262,6 +262,10 @@ func TestUnsupported(t *testing.T) {
 			onKServe("Standard")(ro)
 			ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Header: &v1alpha1.HeaderAssignment{}}
 		}, "provider KServe cannot do buckets in a header: "},
+		"Preview": {"Testers cannot reach a version that a Service does not select.", func(ro *v1alpha1.Rollout) {
+			ro.Spec.Provider, ro.Spec.Assignment, ro.Spec.Steps = v1alpha1.ProviderService, nil, []v1alpha1.StepSpec{{Weight: 100}}
+			ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{}}
+		}, "provider Service cannot do a preview by header: "},
 		"Steps": {"A step that a Service cannot show is refused before the run.", func(ro *v1alpha1.Rollout) {
 			ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderService, nil
 		}, "provider Service cannot do a split by weight: "},

@@ -19,7 +19,7 @@ func saying(spec map[string]any, written string, annotations ...string) *unstruc
 	}
 	o.SetAnnotations(all)
 	if written != "" {
-		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "somebody", FieldsV1: &metav1.FieldsV1{Raw: []byte(written)}}})
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "somebody", FieldsV1: metav1.NewFieldsV1(written)}})
 	}
 	return o
 }
