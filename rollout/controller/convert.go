@@ -160,8 +160,10 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 		}
 	}
 	if l := ro.Spec.RateLimit; l != nil {
-		t.RateLimit = &mesh.RateLimit{RequestsPerSecond: int(l.RequestsPerSecond), Burst: int(l.Burst), OnlyCanary: l.Scope != "All",
-			At: mesh.Place(orElse(l.At, string(mesh.AtSidecar))), Selector: l.Selector, Gateway: l.Gateway}
+		t.RateLimit = &mesh.RateLimit{
+			RequestsPerSecond: int(l.RequestsPerSecond), Burst: int(l.Burst), OnlyCanary: l.Scope != "All",
+			At: mesh.Place(orElse(l.At, string(mesh.AtSidecar))), Selector: l.Selector, Gateway: l.Gateway,
+		}
 	}
 	return t
 }
