@@ -34,7 +34,7 @@ var chaos = flag.Bool("chaos", false, "kill 20 times, and run a thousand rollout
 const (
 	interval = time.Second     // of the blocks
 	scrape   = interval / 2    // of the counters
-	rate     = 4000            // requests per second of each version
+	rate     = 8000            // requests per second of each service
 	patience = 3 * time.Minute // for anything to happen
 )
 
@@ -68,7 +68,8 @@ func newWorld(t *testing.T) *world {
 			t.Errorf("stopping Prometheus: %v", err)
 		}
 	})
-	f := &feed{began: time.Now().Truncate(scrape), broken: map[string]time.Time{}}
+	f := &feed{began: time.Now().Truncate(scrape), broken: map[string]bool{}, weights: map[string]int{}}
+	f.follow(t, c)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(f)
 	if _, err := p.AddTarget(prom.Target{Job: "gateway", Instance: "gateway", Gatherer: registry}); err != nil {
@@ -77,17 +78,68 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, api: s, prom: p, client: c, feed: f}
 }
 
-// feed is what a mesh would count: each version of each service answers so many requests a second, one of a thousand with
-// an error, and a tenth once the version is broken. The counters are a function of the grid's time alone.
+// feed is what a mesh would count: each service answers so many requests a second, shared out as its route says, one of a
+// thousand with an error, and a tenth of v2's once it is broken. The counters grow at the instants of the grid.
 type feed struct {
 	began time.Time
 
 	mu       sync.Mutex
-	services []service
-	broken   map[string]time.Time // since when v2 of a namespace/name is broken
+	services []*traffic
+	broken   map[string]bool // whether v2 of a namespace/name is
+	weights  map[string]int  // how many buckets the route of a namespace/name sends to v2
 }
 
 type service struct{ namespace, name string }
+
+// traffic is what a service has answered until an instant.
+type traffic struct {
+	service
+	until time.Time
+	sent  map[string]float64 // by version
+	fails map[string]float64
+}
+
+// answer shares out the requests since the last instant.
+func (s *traffic) answer(now time.Time, weight int, broken bool) {
+	all := now.Sub(s.until).Seconds() * rate
+	s.until = now
+	for version, share := range map[string]float64{"v1": float64(100 - weight), "v2": float64(weight)} {
+		n := all * share / 100
+		s.sent[version] += n
+		if broken && version == "v2" {
+			s.fails[version] += n / 10
+		}
+		s.fails[version] += n / 1000
+	}
+}
+
+// follow keeps the weights as the routes have them. A route to v2 alone has all buckets.
+func (f *feed) follow(t *testing.T, c client.WithWatch) {
+	t.Helper()
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("networking.istio.io/v1")
+	list.SetKind("VirtualServiceList")
+	events, err := c.Watch(t.Context(), list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer events.Stop()
+		for e := range events.ResultChan() {
+			o, ok := e.Object.(*unstructured.Unstructured)
+			if !ok {
+				continue
+			}
+			weight := len(canaryOf(o))
+			if slices.Equal(targetsOf(o), []string{"v2"}) {
+				weight = rollout.Buckets
+			}
+			f.mu.Lock()
+			f.weights[o.GetNamespace()+"/"+o.GetName()] = weight
+			f.mu.Unlock()
+		}
+	}()
+}
 
 // Describe implements prometheus.Collector; the feed's metrics are not known beforehand.
 func (f *feed) Describe(chan<- *prometheus.Desc) {}
@@ -98,18 +150,14 @@ func (f *feed) Collect(ch chan<- prometheus.Metric) {
 	defer f.mu.Unlock()
 	now := time.Now().Truncate(scrape)
 	for _, s := range f.services {
+		s.answer(now, f.weights[s.namespace+"/"+s.name], f.broken[s.namespace+"/"+s.name])
 		for _, version := range []string{"v1", "v2"} {
 			desc := prometheus.NewDesc("istio_requests_total", "Requests.", []string{"response_code"}, prometheus.Labels{
 				"reporter": "source", "destination_service_name": s.name, "destination_service_namespace": s.namespace,
 				"destination_version": version, "response_flags": "-",
 			})
-			total := now.Sub(f.began).Seconds() * rate
-			errors := total / 1000
-			if at, ok := f.broken[s.namespace+"/"+s.name]; ok && version == "v2" && now.After(at) {
-				errors += now.Sub(at).Seconds() * rate / 10
-			}
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, total-errors, "200")
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, errors, "503")
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, s.sent[version]-s.fails[version], "200")
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, s.fails[version], "503")
 		}
 	}
 }
@@ -117,13 +165,13 @@ func (f *feed) Collect(ch chan<- prometheus.Metric) {
 func (f *feed) add(s service) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.services = append(f.services, s)
+	f.services = append(f.services, &traffic{service: s, until: f.began, sent: map[string]float64{}, fails: map[string]float64{}})
 }
 
 func (f *feed) breaks(s service) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.broken[s.namespace+"/"+s.name] = time.Now()
+	f.broken[s.namespace+"/"+s.name] = true
 }
 
 // create makes a rollout of a service whose v1 and v2 run. It wants v1.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -73,10 +74,14 @@ func openDir(dir string) (*Reader, error) {
 	return r, nil
 }
 
-// reader answers from a querier and closes what is given, in order.
+// reader answers from a querier and closes what is given, in order. A querier reads for one at a time, and several gates ask
+// at once.
 func reader(q storage.Querier, closers ...io.Closer) *Reader {
+	var mu sync.Mutex
 	return &Reader{
 		choose: func(ctx context.Context, from, to int64, matchers []*labels.Matcher) (model.Matrix, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			return selectFrom(ctx, q, from, to, matchers)
 		},
 		close: func() error {
