@@ -16,7 +16,7 @@ import (
 const (
 	frameInterval = 500 * time.Millisecond
 	plainInterval = 5 * time.Second
-	patience      = 5 * time.Minute
+	patience      = 8 * time.Minute
 )
 
 // watch shows the rollout until the story ends, and returns how it stands then.
