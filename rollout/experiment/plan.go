@@ -242,7 +242,8 @@ func (p Plan) plan(i int) rollout.Plan {
 		miss = defaultMiss
 	}
 	return rollout.Plan{
-		Steps: []rollout.Step{{Weight: p.Variants[i].Share}}, Gates: p.gates(i), Interval: p.Interval, WarmUp: p.WarmUp,
+		Targeted: true, // the control's version also answers the other buckets; whether the shares hold is what units tell
+		Steps:    []rollout.Step{{Weight: p.Variants[i].Share}}, Gates: p.gates(i), Interval: p.Interval, WarmUp: p.WarmUp,
 		Cap: p.MaxDuration, FalseAlarm: p.perArm(), Miss: miss,
 	}
 }
