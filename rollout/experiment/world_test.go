@@ -141,7 +141,7 @@ func (w *world) requests(m map[string]rollout.Arm, version string, bucket int, n
 	if a.Events == nil {
 		a.Events = make([]float64, events)
 	}
-	a.Requests += n
+	a.Requests, a.Sent = a.Requests+n, a.Sent+n
 	left := n
 	for k := range events {
 		left = draw(w.r, left, p)
