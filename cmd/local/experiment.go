@@ -165,7 +165,7 @@ func mostOf(buckets string, names *ingest.Pseudonymiser, vehicles int) map[strin
 
 // lossyNetwork loses the requests of some vehicles.
 type lossyNetwork struct {
-	http.RoundTripper
+	*http.Transport
 	lost *atomic.Pointer[map[string]bool]
 }
 
@@ -178,7 +178,7 @@ func (n lossyNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, errLost
 		}
 	}
-	return n.RoundTripper.RoundTrip(r)
+	return n.Transport.RoundTrip(r)
 }
 
 // concluded compares how the experiment ended with how it must.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +30,9 @@ func (p *Process) Serve(ctx context.Context, name, addr string, h http.Handler) 
 	if err != nil {
 		return nil, fmt.Errorf("listening for %q: %w", name, err)
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
+	var unused unusedConns
+	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ConnState: unused.track}
+	server.RegisterOnShutdown(unused.close)
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.fail(&partError{name: name, err: err})
@@ -43,6 +46,26 @@ func (p *Process) Serve(ctx context.Context, name, addr string, h http.Handler) 
 	})
 	p.log.Info("Server started", "server", name, "address", l.Addr().String())
 	return l.Addr(), nil
+}
+
+// unusedConns are the connections that have not begun a request, such as the spare ones that browsers and Go's clients
+// open. Shutdown takes them for busy until they are 5 s old, so that a stop would wait for nothing.
+type unusedConns struct{ conns sync.Map }
+
+// track is a http.Server's ConnState.
+func (u *unusedConns) track(c net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		u.conns.Store(c, nil)
+	} else {
+		u.conns.Delete(c)
+	}
+}
+
+func (u *unusedConns) close() {
+	u.conns.Range(func(c, _ any) bool {
+		_ = c.(net.Conn).Close() // it held nothing
+		return true
+	})
 }
 
 // Check is one condition of readiness. Do returns what is missing, or nil; it must obey its context.

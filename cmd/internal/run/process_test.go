@@ -3,6 +3,8 @@ package run
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -172,4 +174,27 @@ func TestRunKeepsLowerPartsAlive(t *testing.T) {
 			t.Errorf("error %v; lower part alive while the upper one stopped: %v, want true", err, alive)
 		}
 	})
+}
+
+// TestRunStopsBesideUnusedConnection: a browser's spare connection must not hold up a stop.
+func TestRunStopsBesideUnusedConnection(t *testing.T) {
+	err := Run(t.Context(), Options{Name: "test", StopTimeout: 3 * time.Second}, func(ctx context.Context, p *Process) error {
+		addr, err := p.Serve(ctx, "web", "127.0.0.1:0", http.NotFoundHandler())
+		if err != nil {
+			return err
+		}
+		unused, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { unused.Close() })
+		resp, err := http.Get("http://" + addr.String()) // answered: the connection before it was accepted, too
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	})
+	if err != nil {
+		t.Errorf("stopping beside a connection that was never used: %v", err)
+	}
 }
