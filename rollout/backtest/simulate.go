@@ -149,13 +149,13 @@ func (d *side) arm(g rollout.Gate) rollout.Arm {
 	t := &d.s.traffic
 	switch g.Type {
 	case rollout.ErrorRate:
-		a := rollout.Arm{Requests: d.requests, Events: []float64{d.errors}}
+		a := rollout.Arm{Requests: d.requests, Sent: d.requests, Events: []float64{d.errors}}
 		if g.BucketLabel != "" {
 			a.Buckets = counted(d.buckets)
 		}
 		return a
 	case rollout.Latency:
-		return rollout.Arm{Requests: d.requests, Events: d.slow(t.Latency)}
+		return rollout.Arm{Requests: d.requests, Sent: d.requests, Events: d.slow(t.Latency)}
 	case rollout.Mean:
 		return d.observe(g, t.Mean)
 	case rollout.EnergyPerRequest:
@@ -164,7 +164,7 @@ func (d *side) arm(g rollout.Gate) rollout.Arm {
 		return rollout.Arm{Requests: poisson(d.s.rand, d.units*(1-d.fault.Lost))}
 	case rollout.Data:
 		lost := min(1, t.Unanswered.At(d.at)+d.fault.Unanswered)
-		return rollout.Arm{Requests: d.requests, Sum: d.requests - binomial(d.s.rand, d.requests, lost)}
+		return rollout.Arm{Requests: d.requests, Sent: d.requests, Sum: d.requests - binomial(d.s.rand, d.requests, lost)}
 	case rollout.Alerts:
 	}
 	return rollout.Arm{}

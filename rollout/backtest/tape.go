@@ -92,6 +92,7 @@ func (s *Splitter) at(b rollout.Block, weight int) Fault {
 func (s *Splitter) splitRequests(g rollout.Gate, a rollout.Arm, weight int, f Fault) (stable, canary rollout.Arm) {
 	canary.Requests = binomial(s.rand, a.Requests, float64(weight)/100)
 	stable.Requests = a.Requests - canary.Requests
+	stable.Sent, canary.Sent = stable.Requests, canary.Requests
 	of, taken := a.Requests, canary.Requests
 	for _, e := range a.Events {
 		e = min(e, of)
@@ -116,7 +117,7 @@ func (s *Splitter) splitBuckets(g rollout.Gate, a rollout.Arm, weight int, f Fau
 			}
 		}
 		to.Buckets = append(to.Buckets, b)
-		to.Requests += b.Count
+		to.Requests, to.Sent = to.Requests+b.Count, to.Sent+b.Count
 		if g.Type == rollout.ErrorRate {
 			to.Events = []float64{b.Sum + eventsOf(*to)}
 		}
