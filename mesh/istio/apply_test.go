@@ -9,12 +9,13 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/siskin-dev/siskin/cmd/local/kube/meshtest"
 	"github.com/siskin-dev/siskin/mesh"
 )
 
 // TestEqualAfterTheAPIServer sends each object through the JSON that an API server keeps and compares it with itself.
 func TestEqualAfterTheAPIServer(t *testing.T) {
-	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+	meshtest.Each(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
 		o := render(t, traffic)
 		sameAfter(t, o.VirtualService, &networkingv1.VirtualService{})
 		sameAfter(t, o.DestinationRule, &networkingv1.DestinationRule{})
@@ -66,7 +67,7 @@ func TestEqual(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			wanted := render(t, readTraffic(t, "testdata/header-25.in.yaml")).VirtualService
+			wanted := render(t, meshtest.Read(t, "testdata/header-25.in.yaml")).VirtualService
 			observed := wanted.DeepCopy()
 			tc.args(observed)
 			if got := Equal(wanted, observed); got != tc.want {
@@ -77,8 +78,8 @@ func TestEqual(t *testing.T) {
 }
 
 func TestEqualNil(t *testing.T) {
-	limited := render(t, readTraffic(t, "testdata/ratelimit-all.in.yaml")).EnvoyFilter
-	free := render(t, readTraffic(t, "testdata/stable.in.yaml")).EnvoyFilter
+	limited := render(t, meshtest.Read(t, "testdata/ratelimit-all.in.yaml")).EnvoyFilter
+	free := render(t, meshtest.Read(t, "testdata/stable.in.yaml")).EnvoyFilter
 	if free != nil {
 		t.Fatal("Without a rate limit there is an EnvoyFilter")
 	}
@@ -88,7 +89,7 @@ func TestEqualNil(t *testing.T) {
 }
 
 func TestUnstructuredIsReadyToApply(t *testing.T) {
-	vs := render(t, readTraffic(t, "testdata/header-25.in.yaml")).VirtualService
+	vs := render(t, meshtest.Read(t, "testdata/header-25.in.yaml")).VirtualService
 	// As read from an API server: apply refuses managed fields, and the rest is not ours to say.
 	vs.CreationTimestamp = metav1.NewTime(time.Unix(1_700_000_000, 0))
 	vs.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "other"}}

@@ -6,6 +6,8 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/siskin-dev/siskin/cmd/local/kube/meshtest"
 )
 
 // TestEnvoyKnowsTheHash merges the patch of each golden input into the route that Istio makes of the hashed one, with Envoy's own
@@ -13,7 +15,7 @@ import (
 func TestEnvoyKnowsTheHash(t *testing.T) {
 	for _, name := range []string{"hash", "hash-stable"} {
 		t.Run(name, func(t *testing.T) {
-			traffic := readTraffic(t, "testdata/"+name+".in.yaml")
+			traffic := meshtest.Read(t, "testdata/"+name+".in.yaml")
 			o := render(t, traffic)
 			last := o.VirtualService.Spec.Http[len(o.VirtualService.Spec.Http)-1]
 			if got := o.Hash.Spec.ConfigPatches[0].Match.GetRouteConfiguration().GetVhost().GetRoute().GetName(); got != last.Name {

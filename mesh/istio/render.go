@@ -1,5 +1,5 @@
-// Package istio writes a mesh.Traffic as Istio's objects: a VirtualService with the routes, a DestinationRule with one
-// subset per version, and an EnvoyFilter with the rate limit.
+// Package istio writes a mesh.Traffic as Istio's objects: a VirtualService with the routes, a DestinationRule with the
+// versions' subsets and the traffic policy, both again for each tier, and EnvoyFilters with rate limits and hash assignment.
 //
 // Rendering is pure: the same traffic gives the same objects, byte for byte. The objects are whole and owned by Siskin,
 // meant for server-side apply (see Unstructured).

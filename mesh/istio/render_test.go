@@ -16,12 +16,13 @@ import (
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
+	"github.com/siskin-dev/siskin/cmd/local/kube/meshtest"
 	"github.com/siskin-dev/siskin/mesh"
 )
 
 // TestVirtualServiceSaysWhatRoutesSay reads the VirtualService back and compares it with the routes it came from.
 func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
-	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+	meshtest.Each(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
 		o := render(t, traffic)
 		versions := map[string]string{}
 		for _, s := range o.DestinationRule.Spec.Subsets {
@@ -89,7 +90,7 @@ func readMatches(in map[string]*api.StringMatch) map[string]mesh.StringMatch {
 
 // TestEverySubsetExists is make before break inside one rendering: what the VirtualService names, the rule has.
 func TestEverySubsetExists(t *testing.T) {
-	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+	meshtest.Each(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
 		o := render(t, traffic)
 		for _, h := range o.VirtualService.Spec.Http {
 			for _, d := range h.Route {
@@ -131,7 +132,7 @@ func TestRenderDestinationRule(t *testing.T) {
 		"Known":   {"No subset is there twice, in whatever order the versions come.", []string{"v2", "v1", "v2"}, []string{"v1", "v2"}},
 		"Empty":   {"An unset version is none.", []string{""}, []string{"v1", "v2"}},
 	}
-	traffic := readTraffic(t, "testdata/header-25.in.yaml")
+	traffic := meshtest.Read(t, "testdata/header-25.in.yaml")
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			dr, err := RenderDestinationRule(traffic, tc.args...)
@@ -148,7 +149,7 @@ func TestRenderDestinationRule(t *testing.T) {
 // TestPromotionKeepsTheRule checks that the end of a run, which makes the canary stable, leaves the subsets as they are
 // until the old version is dropped.
 func TestPromotionKeepsTheRule(t *testing.T) {
-	during := readTraffic(t, "testdata/header-100.in.yaml")
+	during := meshtest.Read(t, "testdata/header-100.in.yaml")
 	after := during
 	after.Shares = []mesh.Share{{Variant: mesh.Stable, Version: "v2", Buckets: during.Shares[1].Buckets}}
 	before := render(t, during).DestinationRule
@@ -178,7 +179,7 @@ func TestEnvoyKnowsTheRateLimit(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			spec := &render(t, readTraffic(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
+			spec := &render(t, meshtest.Read(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
 			if diff := cmp.Diff(tc.wantMatched, spec.WorkloadSelector.Labels); diff != "" {
 				t.Errorf("%s\nworkloadSelector: -want, +got:\n%s", tc.reason, diff)
 			}
@@ -229,7 +230,7 @@ func TestEnvoyKnowsTheSharedLimit(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			spec := &render(t, readTraffic(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
+			spec := &render(t, meshtest.Read(t, "testdata/"+tc.args+".in.yaml")).EnvoyFilter.Spec
 			where := fmt.Sprint(spec.WorkloadSelector.GetLabels())
 			for _, ref := range spec.TargetRefs {
 				where = ref.Kind + " " + ref.Name
@@ -284,7 +285,7 @@ func decodeLimit(t *testing.T, config map[string]any) *ratelimitv3.LocalRateLimi
 }
 
 func TestRenderRefuses(t *testing.T) {
-	traffic := readTraffic(t, "testdata/header-25.in.yaml")
+	traffic := meshtest.Read(t, "testdata/header-25.in.yaml")
 	traffic.Shares[0].Buckets = traffic.Shares[0].Buckets[1:]
 	_, err := Render(traffic)
 	_, ruleErr := RenderDestinationRule(traffic)
@@ -298,7 +299,7 @@ func TestRenderRefuses(t *testing.T) {
 func BenchmarkRender(b *testing.B) {
 	for _, name := range []string{"stable", "header-25", "cookie-25"} {
 		b.Run(name, func(b *testing.B) {
-			traffic := readTraffic(b, "testdata/"+name+".in.yaml")
+			traffic := meshtest.Read(b, "testdata/"+name+".in.yaml")
 			b.ReportAllocs()
 			for b.Loop() {
 				render(b, traffic)

@@ -19,6 +19,7 @@ import (
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
+	"github.com/siskin-dev/siskin/cmd/local/kube/meshtest"
 	"github.com/siskin-dev/siskin/mesh"
 )
 
@@ -93,7 +94,7 @@ func newChecker(t *testing.T, version apiextensionsv1.CustomResourceDefinitionVe
 
 func TestObjectsFitIstiosSchemas(t *testing.T) {
 	checkers := istioCRDs(t)
-	eachGolden(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
+	meshtest.Each(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
 		for _, u := range applied(t, render(t, traffic)) {
 			c, known := checkers[u.GroupVersionKind()]
 			if !known {
@@ -119,7 +120,7 @@ func TestSchemasRefuse(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			u, err := Unstructured(render(t, readTraffic(t, "testdata/header-25.in.yaml")).VirtualService)
+			u, err := Unstructured(render(t, meshtest.Read(t, "testdata/header-25.in.yaml")).VirtualService)
 			if err != nil {
 				t.Fatal(err)
 			}

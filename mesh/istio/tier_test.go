@@ -7,13 +7,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/siskin-dev/siskin/cmd/local/kube/meshtest"
 	"github.com/siskin-dev/siskin/mesh"
 )
 
 // TestTiersSayWhatTierRoutesSay reads each tier's VirtualService back, with and without a version that leaves, and holds that
 // it leads to subsets that its rule has, at the tier's own host and port.
 func TestTiersSayWhatTierRoutesSay(t *testing.T) {
-	traffic := readTraffic(t, "testdata/tiers.in.yaml")
+	traffic := meshtest.Read(t, "testdata/tiers.in.yaml")
 	for _, leaving := range [][]string{nil, {"v0"}} {
 		tiers, err := RenderTiers(traffic, leaving...)
 		if err != nil {
@@ -46,7 +47,7 @@ func TestTiersSayWhatTierRoutesSay(t *testing.T) {
 }
 
 func TestRenderTiersRefuses(t *testing.T) {
-	traffic := readTraffic(t, "testdata/tiers.in.yaml")
+	traffic := meshtest.Read(t, "testdata/tiers.in.yaml")
 	traffic.Tiers[1].Name = "app-service"
 	if _, err := RenderTiers(traffic); err == nil || !strings.Contains(err.Error(), `rollout "coolant": tiers[1].name "app-service"`) {
 		t.Errorf("RenderTiers(...) = %v, want an error that names the tier", err)

@@ -1,5 +1,6 @@
-// Package controller is the shell around the loop of package rollout: it observes through a source of evidence, judges
-// and decides with pure functions, and acts on the mesh and on the Rollout's status.
+// Package controller is the shell around the loops of packages rollout and experiment: it observes through a source of
+// evidence, judges and decides with pure functions, and acts on the status and on the traffic, through the Router of the
+// rollout's provider.
 //
 // A Rollout's status is the only state. What is to be counted once and the block it was counted from are written in one
 // update, so a process that dies at any instruction leaves a status from which the next one comes to the same verdict.

@@ -1,4 +1,4 @@
-// Package view draws a Rollout as a few lines of text, for a terminal or a log.
+// Package view draws a Rollout or an Experiment as a few lines of text, for a terminal or a log.
 //
 // It is pure: the same status, options and clock give the same lines. Nothing is left out that a decision rests on:
 // weight, step, every gate's verdict with its estimate, interval and evidence, the last requests, what happens next.
