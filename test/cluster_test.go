@@ -28,23 +28,8 @@ type router struct{}
 
 // Render implements controller.Router.
 func (router) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
-	var out controller.Objects
-	objects, err := istio.Render(t)
-	if err != nil {
-		return out, err
-	}
-	rule, err := istio.RenderDestinationRule(t, leaving...)
-	if err != nil {
-		return out, err
-	}
-	subsets, err := istio.Unstructured(rule)
-	if err != nil {
-		return out, err
-	}
-	out.Subsets = []*unstructured.Unstructured{subsets}
-	out.Route, err = istio.Unstructured(objects.VirtualService)
-	out.LimitKey = object("networking.istio.io/v1alpha3", "EnvoyFilter", t.Service.Namespace, istio.RateLimitName(t.Rollout))
-	return out, err
+	w, err := istio.Write(t, leaving...)
+	return controller.Objects(w), err
 }
 
 // Kinds implements controller.Router. The tests call the reconciler themselves.
@@ -52,15 +37,7 @@ func (router) Kinds() []schema.GroupVersionKind { return nil }
 
 // Versions implements controller.Router.
 func (router) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
-	all, _, _ := unstructured.NestedSlice(subsets.Object, "spec", "subsets")
-	var versions []string
-	for _, s := range all {
-		if subset, ok := s.(map[string]any); ok {
-			v, _, _ := unstructured.NestedString(subset, "labels", versionLabel)
-			versions = append(versions, v)
-		}
-	}
-	return versions
+	return istio.Versions(subsets, versionLabel)
 }
 
 func object(apiVersion, kind, namespace, name string) *unstructured.Unstructured {

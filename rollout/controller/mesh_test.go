@@ -22,74 +22,16 @@ type istioRouter struct{}
 
 // Render implements controller.Router.
 func (istioRouter) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
-	objects, err := istio.Render(t)
-	if err != nil {
-		return controller.Objects{}, err
-	}
-	rule, err := istio.RenderDestinationRule(t, leaving...)
-	if err != nil {
-		return controller.Objects{}, err
-	}
-	var out controller.Objects
-	subsets, err := istio.Unstructured(rule)
-	if err != nil {
-		return out, err
-	}
-	out.Subsets = []*unstructured.Unstructured{subsets}
-	if out.Route, err = istio.Unstructured(objects.VirtualService); err != nil {
-		return out, err
-	}
-	if objects.Hash != nil {
-		hash, err := istio.Unstructured(objects.Hash)
-		if err != nil {
-			return out, err
-		}
-		out.Subsets = append(out.Subsets, hash)
-	}
-	tiers, err := istio.RenderTiers(t, leaving...)
-	if err != nil {
-		return out, err
-	}
-	for _, tier := range tiers {
-		rule, err := istio.Unstructured(tier.DestinationRule)
-		if err != nil {
-			return out, err
-		}
-		route, err := istio.Unstructured(tier.VirtualService)
-		if err != nil {
-			return out, err
-		}
-		out.Subsets = append(out.Subsets, rule)
-		out.Behind = append([]*unstructured.Unstructured{route}, out.Behind...)
-	}
-	if objects.EnvoyFilter != nil {
-		out.Limit, err = istio.Unstructured(objects.EnvoyFilter)
-	}
-	out.LimitKey = &unstructured.Unstructured{}
-	out.LimitKey.SetAPIVersion("networking.istio.io/v1alpha3")
-	out.LimitKey.SetKind("EnvoyFilter")
-	out.LimitKey.SetNamespace(t.Service.Namespace)
-	out.LimitKey.SetName(istio.RateLimitName(t.Rollout))
-	return out, err
+	w, err := istio.Write(t, leaving...)
+	return controller.Objects(w), err
 }
 
 // Kinds implements controller.Router.
-func (istioRouter) Kinds() []schema.GroupVersionKind {
-	group := schema.GroupVersion{Group: "networking.istio.io", Version: "v1"}
-	return []schema.GroupVersionKind{group.WithKind("VirtualService"), group.WithKind("DestinationRule")}
-}
+func (istioRouter) Kinds() []schema.GroupVersionKind { return istio.Kinds() }
 
 // Versions implements controller.Router.
 func (istioRouter) Versions(subsets *unstructured.Unstructured, versionLabel string) []string {
-	all, _, _ := unstructured.NestedSlice(subsets.Object, "spec", "subsets")
-	var versions []string
-	for _, s := range all {
-		if subset, ok := s.(map[string]any); ok {
-			v, _, _ := unstructured.NestedString(subset, "labels", versionLabel)
-			versions = append(versions, v)
-		}
-	}
-	return versions
+	return istio.Versions(subsets, versionLabel)
 }
 
 // canary returns the buckets that the route in the cluster sends to another subset than the rest: it reads the objects
