@@ -30,9 +30,7 @@ func (p *Process) Serve(ctx context.Context, name, addr string, h http.Handler) 
 	if err != nil {
 		return nil, fmt.Errorf("listening for %q: %w", name, err)
 	}
-	var unused unusedConns
-	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ConnState: unused.track}
-	server.RegisterOnShutdown(unused.close)
+	server := NewServer(h)
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.fail(&partError{name: name, err: err})
@@ -46,6 +44,14 @@ func (p *Process) Serve(ctx context.Context, name, addr string, h http.Handler) 
 	})
 	p.log.Info("Server started", "server", name, "address", l.Addr().String())
 	return l.Addr(), nil
+}
+
+// NewServer returns a server with Siskin's time limits, which Shutdown ends as soon as its requests are answered.
+func NewServer(h http.Handler) *http.Server {
+	var unused unusedConns
+	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ConnState: unused.track}
+	server.RegisterOnShutdown(unused.close)
+	return server
 }
 
 // unusedConns are the connections that have not begun a request, such as the spare ones that browsers and Go's clients

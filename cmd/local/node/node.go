@@ -21,6 +21,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/siskin-dev/siskin/cmd/internal/run"
 	"github.com/siskin-dev/siskin/serving"
 )
 
@@ -99,7 +100,7 @@ func (n *Node) start(ctx context.Context, o *unstructured.Unstructured) error {
 	if err != nil {
 		return fmt.Errorf("listening for %q: %w", o.GetName(), err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := run.NewServer(handler)
 	key := client.ObjectKeyFromObject(o)
 	n.mu.Lock()
 	n.running[key] = server
@@ -191,7 +192,6 @@ func (n *Node) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for _, s := range n.running {
-		// A connection that was opened and never used holds Shutdown up; Close ends it.
 		if err := s.Shutdown(ctx); err != nil {
 			_ = s.Close()
 		}

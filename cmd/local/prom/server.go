@@ -15,11 +15,11 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/siskin-dev/siskin/cmd/internal/run"
 )
 
 const (
-	// headerTimeout bounds how long a client may take to send its headers.
-	headerTimeout = 5 * time.Second
 	// drainTimeout bounds how long Stop waits for queries in flight.
 	drainTimeout = 2 * time.Second
 	// maxSamples is how many samples a query may hold in memory: 80 MB at 16 bytes each. Prometheus' default is ten times
@@ -118,7 +118,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{o: o, db: db, addr: listener.Addr(), served: make(chan struct{}), targets: map[*loop]struct{}{}}
 	s.client = &http.Client{Transport: &http.Transport{DisableCompression: true, IdleConnTimeout: time.Minute}}
 	s.api = newAPI(db, o)
-	s.http = &http.Server{Handler: s.api.handler(), ReadHeaderTimeout: headerTimeout}
+	s.http = run.NewServer(s.api.handler())
 	s.stop = sync.OnceValue(s.close)
 	go func() {
 		defer close(s.served)

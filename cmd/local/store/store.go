@@ -21,6 +21,8 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/siskin-dev/siskin/cmd/internal/run"
 )
 
 const (
@@ -31,8 +33,6 @@ const (
 	// SecretKey goes with AccessKey.
 	SecretKey = "siskin-local"
 
-	// headerTimeout bounds how long a client may take to send its headers.
-	headerTimeout = 5 * time.Second
 	// drainTimeout bounds how long Stop waits for downloads in flight.
 	drainTimeout = 2 * time.Second
 )
@@ -95,7 +95,7 @@ func (s *Server) startS3(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("building S3 client: %w", err), l.Close())
 	}
-	s.s3 = &http.Server{Handler: gofakes3.New(s3mem.New()).Server(), ReadHeaderTimeout: headerTimeout}
+	s.s3 = run.NewServer(gofakes3.New(s3mem.New()).Server())
 	s.ended.Go(func() {
 		if err := s.s3.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			o.Logger.Error("S3 stand-in ended", "error", err)
