@@ -98,6 +98,28 @@ func TestPromote(t *testing.T) {
 	checkLeaving(t, w, "v1", []string{"v2"})
 }
 
+// TestGraceEnds holds that the subset that was left goes when the grace is over, and not whenever somebody looks next.
+func TestGraceEnds(t *testing.T) {
+	w := newWorld(t)
+	w.o.Grace = 7 * time.Second
+	w.restart()
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.want("v2")
+	w.deploy("v2", true)
+	end := w.until("promoted", ended(v1alpha1.OutcomePromoted)).Status.LastRun.EndedAt
+	for w.clock.Before(end.Add(w.o.Grace)) {
+		w.turn()
+	}
+	if late := w.clock.Sub(end.Add(w.o.Grace)); late > time.Millisecond {
+		t.Errorf("looks again %v after the end of the grace", late)
+	}
+	w.turn()
+	if diff := cmp.Diff([]string{"v2"}, w.subsets()); diff != "" {
+		t.Errorf("subsets after the grace (-want +got):\n%s", diff)
+	}
+}
+
 // checkLeaving holds the reverse order: the subset stays for the grace after the last route to it went, then goes.
 func checkLeaving(t *testing.T, w *world, version string, rest []string) {
 	t.Helper()

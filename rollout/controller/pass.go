@@ -267,8 +267,12 @@ func (p *pass) traffic() mesh.Traffic {
 	return t
 }
 
-// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
-func (p *pass) until(lag time.Duration) time.Duration {
+// atRest is how often a rollout without a run is looked at.
+const atRest = 30 * time.Second
+
+// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer, such as the
+// grace in which the version that was left stays reachable.
+func (p *pass) until(lag, grace time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond
 	}
@@ -279,7 +283,10 @@ func (p *pass) until(lag time.Duration) time.Duration {
 		return d
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
-		return 30 * time.Second
+		if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(grace)) {
+			return min(last.EndedAt.Add(grace).Sub(p.now), atRest)
+		}
+		return atRest
 	}
 	if p.spreading != "" && p.run != nil && p.run.Step == 0 {
 		return time.Second
