@@ -67,7 +67,7 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 		return Objects{}, &specError{err}
 	}
 	var leaving []string
-	if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(r.Grace)) {
+	if last := p.ro.Status.LastRun; p.graceLeft() > 0 {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
 	leaving = append(leaving, p.left()...)

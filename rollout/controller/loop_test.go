@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -98,7 +99,8 @@ func TestPromote(t *testing.T) {
 	checkLeaving(t, w, "v1", []string{"v2"})
 }
 
-// TestGraceEnds holds that the subset that was left goes when the grace is over, and not whenever somebody looks next.
+// TestGraceEnds holds that the subset that was left goes when the grace is over, and not whenever somebody looks next. Not
+// before then is the rollout Ready: somebody who waits for that may take the old version away.
 func TestGraceEnds(t *testing.T) {
 	w := newWorld(t)
 	w.o.Grace = 7 * time.Second
@@ -109,12 +111,16 @@ func TestGraceEnds(t *testing.T) {
 	w.deploy("v2", true)
 	end := w.until("promoted", ended(v1alpha1.OutcomePromoted)).Status.LastRun.EndedAt
 	for w.clock.Before(end.Add(w.o.Grace)) {
-		w.turn()
+		if ro := w.turn(); meta.IsStatusConditionTrue(ro.Status.Conditions, v1alpha1.ConditionReady) {
+			t.Fatal("Ready within the grace")
+		}
 	}
 	if late := w.clock.Sub(end.Add(w.o.Grace)); late > time.Millisecond {
 		t.Errorf("looks again %v after the end of the grace", late)
 	}
-	w.turn()
+	if ro := w.turn(); !meta.IsStatusConditionTrue(ro.Status.Conditions, v1alpha1.ConditionReady) {
+		t.Errorf("after the grace the conditions are %v", ro.Status.Conditions)
+	}
 	if diff := cmp.Diff([]string{"v2"}, w.subsets()); diff != "" {
 		t.Errorf("subsets after the grace (-want +got):\n%s", diff)
 	}

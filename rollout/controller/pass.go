@@ -18,6 +18,7 @@ type pass struct {
 	was, ro *v1alpha1.Rollout // as read, and with the status to write
 	plan    rollout.Plan
 	now     time.Time
+	grace   time.Duration // Options.Grace
 
 	run      *rollout.Run // the run that is going on, if any
 	findings []rollout.Finding
@@ -66,7 +67,7 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 		r.Log.Warn("Began the evidence anew", "namespace", ro.Namespace, "rollout", ro.Name, "error", lost)
 		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
-	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, run: run, now: r.Now().UTC()}
+	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, run: run, now: r.Now().UTC(), grace: r.Grace}
 	for i := range p.ro.Status.Requests {
 		if p.ro.Status.Requests[i].HandledAt == nil {
 			p.asked = &p.ro.Status.Requests[i]
@@ -270,9 +271,18 @@ func (p *pass) traffic() mesh.Traffic {
 // atRest is how often a rollout without a run is looked at.
 const atRest = 30 * time.Second
 
-// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer, such as the
-// grace in which the version that was left stays reachable.
-func (p *pass) until(lag, grace time.Duration) time.Duration {
+// graceLeft is how much longer proxies may send units to the version that a run has left: they learn of the route's change
+// later than the API server.
+func (p *pass) graceLeft() time.Duration {
+	last := p.ro.Status.LastRun
+	if last == nil {
+		return 0
+	}
+	return max(last.EndedAt.Add(p.grace).Sub(p.now), 0)
+}
+
+// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
+func (p *pass) until(lag time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond
 	}
@@ -283,8 +293,8 @@ func (p *pass) until(lag, grace time.Duration) time.Duration {
 		return d
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
-		if last := p.ro.Status.LastRun; last != nil && p.now.Before(last.EndedAt.Add(grace)) {
-			return min(last.EndedAt.Add(grace).Sub(p.now), atRest)
+		if left := p.graceLeft(); left > 0 {
+			return min(left, atRest)
 		}
 		return atRest
 	}

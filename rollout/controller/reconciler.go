@@ -192,7 +192,7 @@ func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Resul
 		return quiet(err)
 	}
 	// What the clock asks for comes after what somebody did: an abort does not queue behind a thousand looks.
-	return ctrl.Result{RequeueAfter: p.until(r.Lag, r.Grace), Priority: new(handler.LowPriority)}, nil
+	return ctrl.Result{RequeueAfter: p.until(r.Lag), Priority: new(handler.LowPriority)}, nil
 }
 
 // quiet turns a conflict into a second look at once: somebody wrote the rollout meanwhile.

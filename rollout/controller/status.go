@@ -67,7 +67,7 @@ func (p *pass) conditions() {
 	paused := st.Run != nil && st.Run.Paused != ""
 	rejected := st.Run == nil && st.StableVersion != "" && st.RejectedVersion == p.ro.Spec.Version
 	ready := metav1.ConditionFalse
-	if st.Run == nil && st.StableVersion == p.ro.Spec.Version && p.unrendered == nil {
+	if st.Run == nil && st.StableVersion == p.ro.Spec.Version && p.graceLeft() == 0 && p.unrendered == nil {
 		ready = metav1.ConditionTrue
 	}
 	set(v1alpha1.ConditionReady, ready)

@@ -7,7 +7,8 @@ import (
 // Condition types of a Rollout. Ready, Reconciling and Stalled follow kstatus; the others are present only while they
 // are true.
 const (
-	// ConditionReady is true when spec.version is stable and all its traffic goes there.
+	// ConditionReady is true when spec.version is stable and all traffic goes there: after a run also the proxies that learn of
+	// it late, for which a grace is given. What ran another version may be taken away.
 	ConditionReady = "Ready"
 	// ConditionReconciling is present and true while a run is going on.
 	ConditionReconciling = "Reconciling"
