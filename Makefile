@@ -31,8 +31,8 @@ e2e: ## Test against real programs (Debian: redis-server, prometheus, prometheus
 	cd test && go run ./programs && go test -count=1 ./...
 	SISKIN_REQUIRE_REDIS=1 go test -count=1 ./ingest/redis
 
-e2e-long: ## Promote and take back 50 rollouts under calls of which none may fail, on the real control plane (minutes)
-	cd test && go run ./programs && go test -count=1 -v -timeout 60m -run '^TestProxyless$$' ./controlplane -args -rounds=50
+e2e-long: ## Promote and take back 50 rollouts under calls of which none may fail, on both data planes (minutes)
+	cd test && go run ./programs && go test -count=1 -v -timeout 60m -run '^Test(Proxyless|Gateway)$$' ./controlplane -args -rounds=50
 
 chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts
 	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos

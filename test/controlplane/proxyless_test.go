@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/xds"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/siskin-dev/siskin/mesh"
@@ -152,13 +153,18 @@ func (a *application) call(ctx context.Context, bucket int) (string, error) {
 	return "", fmt.Errorf("the answer says no version: %v", header)
 }
 
+// user calls the service, as a unit of the bucket, and says which version answered.
+type user interface {
+	call(ctx context.Context, bucket int) (version string, err error)
+}
+
 // settle waits until exactly these buckets meet the version.
-func (a *application) settle(version string, want []int) {
-	a.t.Helper()
-	controlplane.Until(a.t, fmt.Sprintf("%d buckets on %s", len(want), version), func(ctx context.Context) error {
+func settle(t *testing.T, c user, version string, want []int) {
+	t.Helper()
+	controlplane.Until(t, fmt.Sprintf("%d buckets on %s", len(want), version), func(ctx context.Context) error {
 		var got []int
 		for b := range rollout.Buckets {
-			met, err := a.call(ctx, b)
+			met, err := c.call(ctx, b)
 			if err != nil {
 				return fmt.Errorf("a call of bucket %02d: %w", b, err)
 			}
@@ -308,8 +314,8 @@ func (r *traffic) moved(t *testing.T, canary []int) {
 	}
 }
 
-// rounds is how many times TestProxyless promotes and takes back, one after the other, when the ramp is done.
-var rounds = flag.Int("rounds", 2, "rollouts under traffic in TestProxyless")
+// rounds is how many times TestProxyless and TestGateway promote and take back, one after the other.
+var rounds = flag.Int("rounds", 2, "rollouts under traffic in TestProxyless and in TestGateway")
 
 // TestProxyless lets applications that are their own proxies (gRPC with xDS) call the service while the controller
 // ramps, takes back and promotes. Units are spread as the weights say and move once, in the order of the run; neither
@@ -326,7 +332,7 @@ func TestProxyless(t *testing.T) {
 	w.subsets("v1")
 
 	a := dial(t, p.ADS)
-	a.settle("v2", nil)
+	settle(t, a, "v2", nil)
 	var all traffic
 	all.send(a)
 	w.deploy("v2")
@@ -342,7 +348,7 @@ func TestProxyless(t *testing.T) {
 	run := w.get().Status.Run.ID
 	w.ask(v1alpha1.ActionAbort)
 	w.until("the rollback", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil })
-	a.settle("v2", nil)
+	settle(t, a, "v2", nil)
 	w.subsets("v1")
 	a.drawn(0)
 	all.moved(t, rollout.Allocate(run, 50))
@@ -350,6 +356,7 @@ func TestProxyless(t *testing.T) {
 	w.until("v2 to be forgotten", func(ro *v1alpha1.Rollout) bool { return ro.Status.RejectedVersion == "" })
 	for round := range *rounds {
 		w.round(a, round%2 == 0)
+		settle(t, a, w.get().Status.StableVersion, rollout.Others(nil))
 	}
 	t.Logf("%d calls while %d rollouts ran; %d attempts raced with the client's own update", all.calls.Load(), *rounds+1, a.raced.Load())
 }
@@ -361,7 +368,7 @@ func (w *world) ramp(a *application, restart func() *application) {
 	before := &exposure{}
 	for step, weight := range []int{5, 25, 50} {
 		w.until(fmt.Sprintf("weight %d", weight), func(ro *v1alpha1.Rollout) bool { return int(ro.Status.Weight) == weight })
-		a.settle("v2", rollout.Allocate(w.get().Status.Run.ID, weight))
+		settle(w.t, a, "v2", rollout.Allocate(w.get().Status.Run.ID, weight))
 		a.drawn(weight)
 		now := a.exposure()
 		now.fits(w.t, weight)
@@ -370,7 +377,7 @@ func (w *world) ramp(a *application, restart func() *application) {
 		}
 		if step == 1 {
 			again := restart()
-			again.settle("v2", rollout.Allocate(w.get().Status.Run.ID, weight))
+			settle(w.t, again, "v2", rollout.Allocate(w.get().Status.Run.ID, weight))
 			if *again.exposure() != *now || *a.exposure() != *now {
 				w.t.Errorf("weight %d: units meet other versions after the restart of the controller, istiod and the proxy", weight)
 			}
@@ -382,14 +389,14 @@ func (w *world) ramp(a *application, restart func() *application) {
 }
 
 // round tries the version that is not stable, goes to its last step, and promotes it or takes it back.
-func (w *world) round(a *application, promote bool) {
+func (w *world) round(c user, promote bool) {
 	w.t.Helper()
 	stable := w.get().Status.StableVersion
-	wanted := map[string]string{"v1": "v2", "v2": "v1"}[stable]
+	wanted := other(stable)
 	w.want(wanted)
 	for _, weight := range []int{5, 25, 50} {
 		w.until(fmt.Sprintf("weight %d", weight), func(ro *v1alpha1.Rollout) bool { return int(ro.Status.Weight) == weight })
-		a.settle(wanted, rollout.Allocate(w.get().Status.Run.ID, weight))
+		settle(w.t, c, wanted, rollout.Allocate(w.get().Status.Run.ID, weight))
 		if weight < 50 || promote {
 			w.ask(v1alpha1.ActionPromote)
 		}
@@ -398,6 +405,7 @@ func (w *world) round(a *application, promote bool) {
 		w.want(stable)
 		wanted = stable
 	}
-	w.until(wanted+" to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.StableVersion == wanted })
-	a.settle(wanted, rollout.Others(nil))
+	w.until(wanted+" to have all traffic", func(ro *v1alpha1.Rollout) bool {
+		return ro.Status.StableVersion == wanted && meta.IsStatusConditionTrue(ro.Status.Conditions, v1alpha1.ConditionReady)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,30 +30,46 @@ type scenario struct {
 	faults *controlplane.Faults
 }
 
+// scenarios are played by TestScenarios. The table in test/README.md says which of them other projects have.
+func scenarios() map[string]func(*scenario) {
+	return map[string]func(*scenario){
+		"SubsetSplit": (*scenario).subsetSplit, "SingleRoute": (*scenario).singleRoute, "HostSplit": (*scenario).hostSplit,
+		"Streams": (*scenario).streams, "PingPong": (*scenario).pingPong,
+		"Abort": (*scenario).abort, "OneStableReplica": (*scenario).oneStableReplica, "AbortWithoutCanary": (*scenario).abortWithoutCanary,
+		"AbortThroughErrors": (*scenario).abortThroughErrors, "NewVersion": (*scenario).newVersion, "NotReady": (*scenario).notReady,
+		"HeaderRoute": (*scenario).headerRoute, "Cohort": (*scenario).cohort, "SessionAffinity": (*scenario).sessionAffinity,
+		"BlueGreen": (*scenario).blueGreen, "SkipAnalysis": (*scenario).skipAnalysis, "Suspended": (*scenario).suspended,
+		"ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion, "Delegation": (*scenario).delegation, "Tiers": (*scenario).tiers,
+		"Experiment": (*scenario).experiment, "HostExperiment": (*scenario).hostExperiment,
+	}
+}
+
 // TestScenarios plays what users of rollout controllers rely on, each in a namespace of its own: the binary, the API
 // server and istiod are real, and every answer is read off the routes of a caller's sidecar.
 func TestScenarios(t *testing.T) {
 	p := controlplane.Start(t)
 	faults := p.StartFaults()
 	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s", "--kubeconfig="+faults.Kubeconfig)
-	scenarios := map[string]func(*scenario){
-		"SubsetSplit": (*scenario).subsetSplit, "SingleRoute": (*scenario).singleRoute, "Abort": (*scenario).abort,
-		"OneStableReplicaOfThree": (*scenario).oneStableReplica, "NewVersionWithoutCanary": (*scenario).newVersion,
-		"AbortWithoutCanary": (*scenario).abortWithoutCanary, "AbortThroughErrors": (*scenario).abortThroughErrors,
-		"HeaderRoute": (*scenario).headerRoute, "SessionAffinity": (*scenario).sessionAffinity,
-		"SkipAnalysis": (*scenario).skipAnalysis, "ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion,
-		"Delegation": (*scenario).delegation, "Tiers": (*scenario).tiers, "Experiment": (*scenario).experiment,
-	}
-	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
+	for i, name := range slices.Sorted(maps.Keys(scenarios())) {
 		t.Run(name, func(t *testing.T) {
 			q := p.For(t)
 			s := &scenario{&world{Plane: q, t: t, Client: reader(t, q), space: strings.ToLower(name)}, i, faults}
 			s.Plane.Apply(controlplane.NamespaceOf(s.space))
 			s.serve(service, "v1", "v2", "v3")
-			scenarios[name](s)
+			scenarios()[name](s)
 		})
 	}
 	allowed(t, p)
+}
+
+// TestTable holds that the table of what other projects test names every scenario.
+func TestTable(t *testing.T) {
+	table := string(read(t, filepath.Join("..", "README.md")))
+	for name := range scenarios() {
+		if !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("the table in test/README.md does not say what scenario %s is for", name)
+		}
+	}
 }
 
 // serve makes a Service and a ready pod of each version.
@@ -60,10 +77,15 @@ func (s *scenario) serve(name string, versions ...string) {
 	s.t.Helper()
 	pods := map[string]string{}
 	for i, v := range versions {
-		pods[name+"-"+v] = fmt.Sprintf("10.%d.%d.%d", 240+len(name), s.number, i+1)
+		pods[name+"-"+v] = s.address(name, i)
 		s.Pod(s.space, name+"-"+v, pods[name+"-"+v], map[string]string{"app": name, "version": v})
 	}
 	s.Service(s.space, name, pods)
+}
+
+// address is that of the pod of a service's i-th version; nothing listens there.
+func (s *scenario) address(name string, i int) string {
+	return fmt.Sprintf("10.%d.%d.%d", 240+len(name), s.number, i+1)
 }
 
 // start brings v1 to rest and v2 to its first step.
@@ -91,11 +113,10 @@ func (s *scenario) proxied(what string, is func(routes []envoy.Route) error) []e
 
 func (s *scenario) proxiedTo(name, what string, is func(routes []envoy.Route) error) []envoy.Route {
 	s.t.Helper()
-	n := envoy.Node{Kind: envoy.Sidecar, Address: "10.244.1.1", Name: "caller-0", Namespace: s.space, Labels: map[string]string{"app": "caller"}}
 	host := s.host(name) + ":" + port
 	var routes []envoy.Route
 	controlplane.Until(s.t, what, func(ctx context.Context) error {
-		a, err := envoy.Ask(ctx, s.ADS, n)
+		a, err := envoy.Ask(ctx, s.ADS, s.caller())
 		if err != nil {
 			return err
 		}
@@ -109,6 +130,11 @@ func (s *scenario) proxiedTo(name, what string, is func(routes []envoy.Route) er
 		return errors.Join(is(routes), unreachable(routes, a))
 	})
 	return routes
+}
+
+// caller is the sidecar of somebody who calls the service.
+func (s *scenario) caller() envoy.Node {
+	return envoy.Node{Kind: envoy.Sidecar, Address: "10.244.1.1", Name: "caller-0", Namespace: s.space, Labels: map[string]string{"app": "caller"}}
 }
 
 // host is the full name of a service.
@@ -133,9 +159,18 @@ func meets(routes []envoy.Route, headers map[string]string, draw uint64) (versio
 		q.Headers[name] = []string{value}
 	}
 	_, d, _ := envoy.Choose(routes, q, draw)
-	parts := strings.Split(d.Cluster, "|")
 	cookie, _, _ = strings.Cut(d.AddResponse["set-cookie"], ";")
-	return parts[max(len(parts)-2, 0)], cookie
+	return versionOf(d.Cluster), cookie
+}
+
+// versionOf is the version that a cluster is: its subset, or what the Service of a version is called after.
+func versionOf(cluster string) string {
+	parts := strings.Split(cluster, "|")
+	if len(parts) != 4 || parts[2] != "" {
+		return parts[max(len(parts)-2, 0)]
+	}
+	name, _, _ := strings.Cut(parts[3], ".")
+	return strings.TrimSuffix(strings.TrimPrefix(name, service+"-"), "-pods")
 }
 
 // buckets are those that meet the version.
@@ -159,15 +194,17 @@ func (s *scenario) all(version string) {
 	})
 }
 
-// split waits until exactly the buckets of the weight, and as many of 100 draws, meet the version and the others v1.
+// split waits until exactly the buckets of the weight, and as many of 100 draws, meet the version and the others the
+// stable one.
 func (s *scenario) split(version string, weight int) []envoy.Route {
 	s.t.Helper()
-	want := rollout.Allocate(s.get().Status.Run.ID, weight)
+	st := s.get().Status
+	want := rollout.Allocate(st.Run.ID, weight)
 	return s.proxied(fmt.Sprintf("%d buckets to be on %s", weight, version), func(routes []envoy.Route) error {
 		if got := buckets(routes, version); !slices.Equal(got, want) {
 			return fmt.Errorf("on %s are %v, want %v", version, got, want)
 		}
-		return drawn(routes, map[string]int{version: weight, "v1": 100 - weight})
+		return drawn(routes, map[string]int{version: weight, st.StableVersion: 100 - weight})
 	})
 }
 
@@ -452,6 +489,12 @@ func (s *scenario) tiers() {
 // experiment shows three versions, each to its own buckets, until it is deleted.
 func (s *scenario) experiment() {
 	s.make(s.rollout(25))
+	s.compare()
+}
+
+// compare runs the experiment and ends it.
+func (s *scenario) compare() {
+	s.t.Helper()
 	for _, v := range []string{"v1", "v2", "v3"} {
 		s.scale(v, 1, 1)
 	}

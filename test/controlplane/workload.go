@@ -68,17 +68,30 @@ func (p *Plane) status(o *unstructured.Unstructured, status map[string]any) {
 	}
 }
 
-// Service writes a Service on port 8080 and its endpoints: pods by name and address.
+// Service writes a Service for HTTP on port 8080 and its endpoints: pods by name and address.
 func (p *Plane) Service(namespace, name string, pods map[string]string) {
+	p.tb.Helper()
+	p.ServiceOf(namespace, name, "http", pods)
+}
+
+// ServiceOf is Service where the port speaks something else: Istio knows it by the port's name.
+func (p *Plane) ServiceOf(namespace, name, protocol string, pods map[string]string) {
 	p.tb.Helper()
 	s := Object("v1", "Service", namespace, name, map[string]string{"app": name})
 	s.Object["spec"] = map[string]any{
 		"selector": map[string]any{"app": name},
-		"ports":    []any{map[string]any{"name": "http", "port": int64(8080), "targetPort": int64(8080), "protocol": "TCP"}},
+		"ports":    []any{map[string]any{"name": protocol, "port": int64(8080), "targetPort": int64(8080), "protocol": "TCP"}},
 	}
+	p.Apply(s)
+	p.Endpoints(namespace, name, protocol, pods)
+}
+
+// Endpoints writes the endpoints of a Service, which may come later, for its port of that name.
+func (p *Plane) Endpoints(namespace, name, port string, pods map[string]string) {
+	p.tb.Helper()
 	slice := Object("discovery.k8s.io/v1", "EndpointSlice", namespace, name, map[string]string{"kubernetes.io/service-name": name})
 	slice.Object["addressType"] = "IPv4"
-	slice.Object["ports"] = []any{map[string]any{"name": "http", "port": int64(8080), "protocol": "TCP"}}
+	slice.Object["ports"] = []any{map[string]any{"name": port, "port": int64(8080), "protocol": "TCP"}}
 	endpoints := []any{}
 	for pod, address := range pods {
 		endpoints = append(endpoints, map[string]any{
@@ -87,7 +100,7 @@ func (p *Plane) Service(namespace, name string, pods map[string]string) {
 		})
 	}
 	slice.Object["endpoints"] = endpoints
-	p.Apply(s, slice)
+	p.Apply(slice)
 }
 
 // Delete removes objects, also when the test is over; one that is not there is an error.
