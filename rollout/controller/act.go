@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -22,18 +24,14 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	if p.ro.Status.StableVersion == "" {
 		return r.store(ctx, p)
 	}
+	if p.urgent {
+		if err := r.hurry(ctx, p); err != nil {
+			return err
+		}
+	}
 	objects, err := r.render(p)
 	if err != nil {
 		return err
-	}
-	if p.urgent {
-		if err := sign(objects.Route, p.ro.Status.LastRun); err != nil {
-			return err
-		}
-		if _, err := r.put(ctx, p, objects.Route); err != nil {
-			return err
-		}
-		r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 	}
 	p.noteRendered()
 	p.noteInForce(objects)
@@ -57,32 +55,60 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	return r.bind(ctx, p, false)
 }
 
+// hurry writes the route of a run that ends, and reads what it did not wait for.
+func (r *Reconciler) hurry(ctx context.Context, p *pass) error {
+	objects, err := p.draw(p.traffic(), nil)
+	if err != nil {
+		return &specError{err}
+	}
+	if err := sign(objects.Route, p.ro.Status.LastRun); err != nil {
+		return err
+	}
+	if _, err := r.put(ctx, p, objects.Route); err != nil {
+		return err
+	}
+	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
+	return r.lookAround(ctx, p)
+}
+
+// draw renders traffic. What is asked for again in the same pass is the same value.
+func (p *pass) draw(t mesh.Traffic, leaving []string) (Objects, error) {
+	key, err := json.Marshal([]any{t, leaving})
+	if err != nil {
+		return Objects{}, fmt.Errorf("encoding the traffic of %q: %w", t.Rollout, err)
+	}
+	if done, ok := p.drawn[string(key)]; ok {
+		return done, nil
+	}
+	objects, err := p.router.Render(t, leaving)
+	if err == nil {
+		p.drawn[string(key)] = objects
+	}
+	return objects, err
+}
+
 // render returns the objects for the status to write. Versions that a route may still lead to stay reachable: those in
 // the live subsets while the route is about to change, and those of the last run for a grace period after it ended,
 // since proxies learn of the route's change later than the API server.
 func (r *Reconciler) render(p *pass) (Objects, error) {
 	t := p.traffic()
-	objects, err := p.router.Render(t, nil)
-	if err != nil {
-		return Objects{}, &specError{err}
-	}
 	var leaving []string
 	if last := p.ro.Status.LastRun; p.graceLeft() > 0 {
 		leaving = append(leaving, last.Version, last.Previous)
 	}
 	leaving = append(leaving, p.left()...)
-	settled, err := p.router.Render(t, leaving)
+	settled, err := p.draw(t, leaving)
 	if err != nil {
 		return Objects{}, &specError{err}
 	}
 	settled.Prune = settled.Prune || p.was.Status.ObservedGeneration != p.ro.Generation // tiers may have gone from the spec
-	if p.stands(objects.Route) && !slices.ContainsFunc(settled.Behind, func(o *unstructured.Unstructured) bool { return !p.stands(o) }) {
+	if p.stands(settled.Route) && !slices.ContainsFunc(settled.Behind, func(o *unstructured.Unstructured) bool { return !p.stands(o) }) {
 		return settled, nil
 	}
 	for _, subsets := range p.live {
 		leaving = append(leaving, p.router.Versions(subsets, t.VersionLabel)...)
 	}
-	reachable, err := p.router.Render(t, leaving)
+	reachable, err := p.draw(t, leaving)
 	settled.Subsets = reachable.Subsets
 	return settled, err
 }
@@ -118,8 +144,7 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	}
 	err = errors.Join(r.limit(ctx, p, o), r.prune(ctx, p, o))
 	if r.Rules {
-		_, rules := r.put(ctx, p, rulesFor(p.ro))
-		err = errors.Join(err, rules)
+		err = errors.Join(err, r.putRules(ctx, p))
 	}
 	if err != nil {
 		r.Log.Warn("Could not write what goes with the route", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
@@ -143,17 +168,34 @@ func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
 		return nil
 	}
 	if o.Limit != nil {
+		r.calm.note(p, o.Limit) // once it is wanted no more it is looked at
 		_, err := r.put(ctx, p, o.Limit)
 		return err
 	}
-	live, err := r.read(ctx, o.LimitKey)
-	if apierrors.IsNotFound(err) {
+	if r.calm.since(p, o.LimitKey) {
 		return nil
 	}
+	live, err := r.read(ctx, o.LimitKey)
 	if err == nil && ours(p.ro, live) {
 		err = r.Client.Delete(ctx, live)
 	}
-	return client.IgnoreNotFound(err)
+	if err = client.IgnoreNotFound(err); err == nil {
+		r.calm.note(p, o.LimitKey)
+	}
+	return err
+}
+
+// putRules writes the alert rules.
+func (r *Reconciler) putRules(ctx context.Context, p *pass) error {
+	rules := rulesFor(p.ro)
+	if r.calm.since(p, rules) {
+		return nil
+	}
+	_, err := r.put(ctx, p, rules)
+	if err == nil {
+		r.calm.note(p, rules)
+	}
+	return err
 }
 
 // foreignError says that an object which Siskin would have to write belongs to somebody else.

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -32,38 +33,65 @@ func sign(route *unstructured.Unstructured, last *v1alpha1.LastRunStatus) error 
 	return nil
 }
 
-// lookAtMesh reads the route and the subsets as they stand. It ends the pass when one of them is somebody else's.
+// lookAtMesh reads the route as it stands, and what goes with it, unless the run ends in any case: then that is read once
+// traffic has left. It ends the pass when the route is somebody else's.
 func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	p.live = map[string]*unstructured.Unstructured{}
-	r.lookAtRules(ctx, p)
-	t := p.traffic()
-	if t.Shares[0].Version == "" {
-		t.Shares[0].Version = p.ro.Spec.Version
-	}
-	objects, err := p.router.Render(t, nil)
+	objects, err := p.draw(p.shownTraffic(), nil)
 	if err != nil {
 		return &specError{err}
 	}
 	p.route = keyOf(objects.Route)
-	for _, o := range slices.Concat([]*unstructured.Unstructured{objects.Route}, objects.Subsets, objects.Behind) {
+	live, err := r.read(ctx, objects.Route)
+	switch {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return fmt.Errorf("reading %s %q: %w", objects.Route.GetKind(), objects.Route.GetName(), err)
+	case !ours(p.ro, live):
+		return &foreignError{objects.Route.GetKind(), objects.Route.GetName()}
+	default:
+		p.live[p.route] = live
+	}
+	p.gone = endedBy(p.live[p.route], p.ro.Status.Run)
+	if p.run != nil && !p.judging() {
+		return nil
+	}
+	return r.lookAround(ctx, p)
+}
+
+// shownTraffic is the traffic as the status that was read has it; of a new rollout, what it will be.
+func (p *pass) shownTraffic() mesh.Traffic {
+	t := p.traffic()
+	if t.Shares[0].Version == "" {
+		t.Shares[0].Version = p.ro.Spec.Version
+	}
+	return t
+}
+
+// lookAround reads what goes with the route, once in a pass. What cannot be read blinds the pass: no rollback waits for it.
+func (r *Reconciler) lookAround(ctx context.Context, p *pass) error {
+	if p.looked {
+		return nil
+	}
+	p.looked = true
+	r.lookAtRules(ctx, p)
+	objects, err := p.draw(p.shownTraffic(), nil)
+	if err != nil {
+		return &specError{err}
+	}
+	for _, o := range slices.Concat(objects.Subsets, objects.Behind) {
 		live, err := r.read(ctx, o)
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			// No rollback waits for the subsets.
-			if p.blind = fmt.Errorf("reading %s %q: %w", o.GetKind(), o.GetName(), err); o == objects.Route {
-				return p.blind
-			}
+			p.blind = fmt.Errorf("reading %s %q: %w", o.GetKind(), o.GetName(), err)
 		case !ours(p.ro, live):
-			if p.foreign = (&foreignError{o.GetKind(), o.GetName()}); o == objects.Route {
-				return p.foreign
-			}
+			p.foreign = &foreignError{o.GetKind(), o.GetName()}
 			p.blind = p.foreign
 		default:
 			p.live[keyOf(o)] = live
 		}
 	}
-	p.gone = endedBy(p.live[p.route], p.ro.Status.Run)
 	return nil
 }
 

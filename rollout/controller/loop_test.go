@@ -139,6 +139,9 @@ func checkLeaving(t *testing.T, w *world, version string, rest []string) {
 			t.Fatalf("the subset of %s went within the grace", version)
 		}
 	}
+	if late := w.clock.Sub(end.Add(30 * time.Second)); late > 0 {
+		t.Errorf("looks again %v after the grace", late)
+	}
 	w.turn()
 	if diff := cmp.Diff(rest, w.subsets()); diff != "" {
 		t.Errorf("subsets after the grace (-want +got):\n%s", diff)

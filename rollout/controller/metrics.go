@@ -2,6 +2,7 @@ package controller
 
 import (
 	"math"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +20,14 @@ type Metrics struct {
 	decisions, runs, repairs, unreadable                             *prometheus.CounterVec
 	routeDuration                                                    prometheus.Histogram
 	experiments                                                      experimentMetrics
+
+	mu    sync.Mutex
+	shown map[string]labelled // by namespace/name; guarded by mu
 }
+
+// labelled are the values of a rollout's labels that change: the series that carry them have to go when they do. To look for
+// those among the series of all rollouts would cost each pass more than the rest of it.
+type labelled struct{ stable, canary, paused string }
 
 var (
 	rolloutLabels = []string{"namespace", "rollout"}
@@ -39,6 +47,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return c
 	}
 	m := &Metrics{
+		shown:       map[string]labelled{},
 		weight:      gauge("siskin_rollout_weight", "Buckets of 100 that see the canary.", rolloutLabels),
 		realised:    gauge("siskin_rollout_realised_share_ratio", "Share of requests, 0 to 1, that met the canary when telemetry last told.", rolloutLabels),
 		step:        gauge("siskin_rollout_step", "Number of the present step; 0 when no run is going on or before the first step.", rolloutLabels),
@@ -84,30 +93,10 @@ func (m *Metrics) observe(p *pass) {
 	ns, name, st := p.ro.Namespace, p.ro.Name, p.ro.Status
 	m.weight.WithLabelValues(ns, name).Set(float64(st.Weight))
 	m.step.WithLabelValues(ns, name).Set(float64(st.Step))
-	mine := prometheus.Labels{"namespace": ns, "rollout": name}
-	m.info.DeletePartialMatch(mine)
-	m.info.WithLabelValues(ns, name, st.StableVersion, st.CanaryVersion).Set(1)
-	m.paused.DeletePartialMatch(mine)
-	if st.Run == nil {
-		// An alert on a step that takes too long must not fire for a run that is over.
-		m.stepStarted.DeletePartialMatch(mine)
-		m.lastBlock.DeletePartialMatch(mine)
-	}
-	m.realised.DeletePartialMatch(mine)
-	if p.run != nil {
-		if share, ok := p.run.Share.Realised(); ok {
-			m.realised.WithLabelValues(ns, name).Set(share)
-		}
-	}
+	m.label(ns, name, st)
+	m.observeRun(ns, name, p)
 	if p.outcome.Reason == reasonRunStarted {
-		m.forgetGates(mine)
-	}
-	if run := st.Run; run != nil {
-		m.stepStarted.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.StepStartedAt)))
-		m.lastBlock.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.LastBlock)))
-		if run.Paused != "" {
-			m.paused.WithLabelValues(ns, name, run.Paused).Set(1)
-		}
+		m.forgetGates(prometheus.Labels{"namespace": ns, "rollout": name})
 	}
 	if p.outcome.Decision != rollout.Hold {
 		m.decisions.WithLabelValues(ns, name, string(p.outcome.Decision), string(p.outcome.Reason)).Inc()
@@ -118,6 +107,45 @@ func (m *Metrics) observe(p *pass) {
 	for _, f := range p.findings {
 		m.finding(ns, name, f)
 	}
+}
+
+// label exports what is told by labels, and removes what they told before.
+func (m *Metrics) label(ns, name string, st v1alpha1.RolloutStatus) {
+	now := labelled{stable: st.StableVersion, canary: st.CanaryVersion}
+	if st.Run != nil {
+		now.paused = st.Run.Paused
+	}
+	m.mu.Lock()
+	was := m.shown[ns+"/"+name]
+	m.shown[ns+"/"+name] = now
+	m.mu.Unlock()
+	if was != now {
+		m.info.DeleteLabelValues(ns, name, was.stable, was.canary)
+		m.paused.DeleteLabelValues(ns, name, was.paused)
+	}
+	m.info.WithLabelValues(ns, name, now.stable, now.canary).Set(1)
+	if now.paused != "" {
+		m.paused.WithLabelValues(ns, name, now.paused).Set(1)
+	}
+}
+
+// observeRun exports how far a run has come. An alert on a step that takes too long must not fire for one that is over.
+func (m *Metrics) observeRun(ns, name string, p *pass) {
+	run := p.ro.Status.Run
+	if run == nil {
+		m.stepStarted.DeleteLabelValues(ns, name)
+		m.lastBlock.DeleteLabelValues(ns, name)
+	} else {
+		m.stepStarted.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.StepStartedAt)))
+		m.lastBlock.WithLabelValues(ns, name).Set(unixSeconds(timeOf(run.LastBlock)))
+	}
+	if p.run != nil {
+		if share, ok := p.run.Share.Realised(); ok {
+			m.realised.WithLabelValues(ns, name).Set(share)
+			return
+		}
+	}
+	m.realised.DeleteLabelValues(ns, name)
 }
 
 // forgetGates removes what the gates of an earlier run said; until then their last words stay to be seen.
@@ -180,10 +208,13 @@ func (m *Metrics) forget(ns, name string, err error) {
 	if m == nil || !apierrors.IsNotFound(err) {
 		return
 	}
+	m.mu.Lock()
+	delete(m.shown, ns+"/"+name)
+	m.mu.Unlock()
 	mine := prometheus.Labels{"namespace": ns, "rollout": name}
 	for _, v := range []*prometheus.GaugeVec{
 		m.weight, m.realised, m.step, m.info, m.paused, m.lastBlock, m.stepStarted, m.verdict,
-		m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound,
+		m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound, m.remaining,
 	} {
 		v.DeletePartialMatch(mine)
 	}

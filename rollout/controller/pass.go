@@ -30,11 +30,14 @@ type pass struct {
 	spreading string
 	// router speaks to the provider that the spec names.
 	router Router
-	// live is what stands in the mesh, by keyOf; route is the key of the route. When subsets could not be read, blind
-	// says why.
-	live  map[string]*unstructured.Unstructured
-	route string
-	blind error
+	// drawn are the objects that were rendered in this pass, by what they were rendered from.
+	drawn map[string]Objects
+	// live is what stands in the mesh, by keyOf; route is the key of the route. Looked says that all of it was read, and not the
+	// route alone. When subsets could not be read, blind says why.
+	live   map[string]*unstructured.Unstructured
+	route  string
+	looked bool
+	blind  error
 	// theirs are the fields of the service's policy that the user's own rules set, with the rule's name.
 	theirs map[string]string
 	// foreign is set when something that makes versions reachable belongs to somebody else: only a rollback goes on then.
@@ -67,7 +70,7 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 		r.Log.Warn("Began the evidence anew", "namespace", ro.Namespace, "rollout", ro.Name, "error", lost)
 		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
-	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, run: run, now: r.Now().UTC(), grace: r.Grace}
+	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, drawn: map[string]Objects{}, run: run, now: r.Now().UTC(), grace: r.Grace}
 	for i := range p.ro.Status.Requests {
 		if p.ro.Status.Requests[i].HandledAt == nil {
 			p.asked = &p.ro.Status.Requests[i]
@@ -293,16 +296,21 @@ func (p *pass) until(lag time.Duration) time.Duration {
 		return d
 	}
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
-		if left := p.graceLeft(); left > 0 {
-			return min(left, atRest)
-		}
-		return atRest
+		return p.untilGone(atRest)
 	}
 	if p.spreading != "" && p.run != nil && p.run.Step == 0 {
 		return time.Second
 	}
 	next := rollout.GridFloor(p.now.Add(-lag), p.plan.Interval).Add(p.plan.Interval + lag)
-	return max(next.Sub(p.now), time.Millisecond)
+	return p.untilGone(max(next.Sub(p.now), time.Millisecond))
+}
+
+// untilGone is the time to when the grace ends, if that is nearer than the rest.
+func (p *pass) untilGone(otherwise time.Duration) time.Duration {
+	if left := p.graceLeft(); left > 0 {
+		return min(left, otherwise)
+	}
+	return otherwise
 }
 
 // pending says whether more is to be done at once: another request waits, a run has just begun, or a new version

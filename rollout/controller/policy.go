@@ -45,15 +45,21 @@ func policyOf(ro *v1alpha1.Rollout, theirs map[string]string) json.RawMessage {
 }
 
 // lookAtRules reads which fields of the policy rules of the user set for the service: those stay the user's. When they
-// cannot be read, the subsets are left as they are until they can.
+// cannot be read, the subsets are left as they are until they can. Where the watch knows of no such rule, nothing is read;
+// one that it has not told of yet will wake the loop.
 func (r *Reconciler) lookAtRules(ctx context.Context, p *pass) {
-	if p.ro.Spec.Traffic == nil || p.ro.Spec.Traffic.Policy == nil {
+	if !setsPolicy(p.ro) {
+		return
+	}
+	// What Siskin wrote carries the label; what is left are a few rules in each namespace.
+	kind := ruleKind.GroupVersion().WithKind(ruleKind.Kind + "List")
+	var known metav1.PartialObjectMetadataList
+	known.SetGroupVersionKind(kind)
+	if err := r.Client.List(ctx, &known, client.InNamespace(p.ro.Namespace), unlabelled()); err == nil && len(known.Items) == 0 {
 		return
 	}
 	var list unstructured.UnstructuredList
-	list.SetAPIVersion("networking.istio.io/v1")
-	list.SetKind("DestinationRuleList")
-	// What Siskin wrote carries the label; what is left are a few rules in each namespace.
+	list.SetGroupVersionKind(kind)
 	if err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), unlabelled()); err != nil {
 		p.blind = fmt.Errorf("listing the DestinationRules of namespace %q: %w", p.ro.Namespace, err)
 		return
@@ -90,7 +96,7 @@ func names(host string, ro *v1alpha1.Rollout) bool {
 
 // restrict tells by a condition what is not in force as it is written.
 func (p *pass) restrict() {
-	if p.blind != nil {
+	if p.blind != nil || !p.looked {
 		return // what could not be read may still hold
 	}
 	all := p.restrictions()

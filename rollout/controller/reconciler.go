@@ -9,7 +9,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
@@ -97,6 +96,7 @@ type Reconciler struct {
 	// overdue counts the questions in a row that ran into their deadline; silentUntil is until when none is asked, in
 	// nanoseconds since the epoch.
 	overdue, silentUntil atomic.Int64
+	calm                 calm
 }
 
 // New returns a reconciler, or an error that names the dependency that is missing.
@@ -151,6 +151,7 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	var ro v1alpha1.Rollout
 	if err := r.Live.Get(ctx, req.NamespacedName, &ro); err != nil {
 		r.Metrics.forget(req.Namespace, req.Name, err)
+		r.calm.forget(req.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !ro.DeletionTimestamp.IsZero() {
@@ -217,7 +218,7 @@ const maxBackoff = time.Second
 // Workers is how many rollouts are reconciled at once.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	owned := handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1alpha1.Rollout{}, handler.OnlyControllerOwner())
-	b := ctrl.NewControllerManagedBy(mgr).Named("rollout").For(&v1alpha1.Rollout{}).
+	b := ctrl.NewControllerManagedBy(mgr).Named("rollout").For(&v1alpha1.Rollout{}, onUpdate(concernsLoop)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             backoff(),
@@ -225,9 +226,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 		Watches(&v1alpha1.Experiment{}, handler.EnqueueRequestsFromMapFunc(rolloutOf), onUpdate(experimentMatters))
 	for _, router := range r.Routers {
 		for _, kind := range router.Kinds() {
-			o := &metav1.PartialObjectMetadata{}
-			o.SetGroupVersionKind(kind)
-			b = b.WatchesMetadata(o, owned)
+			b = b.WatchesMetadata(ofKind(kind), owned)
+			if kind == ruleKind {
+				b = b.WatchesMetadata(ofKind(kind), handler.EnqueueRequestsFromMapFunc(r.besideRule), onUpdate(respecified))
+			}
 		}
 	}
 	if err := b.Complete(r); err != nil {

@@ -1,0 +1,58 @@
+package controller
+
+import (
+	"reflect"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// calmFor is how long an object that no traffic waits for, once it was seen to be as wanted, is not looked at again: the alert
+// rules, and a rate limit that is not there. A foreign edit of those lasts so long.
+const calmFor = time.Minute
+
+// calm remembers what was seen to be as wanted, and when. It spares reads and decides nothing: a new process looks again.
+// Safe for concurrent use; each rollout's objects are looked at by one pass at a time.
+type calm struct {
+	mu   sync.Mutex
+	seen map[client.ObjectKey]map[string]sight // by rollout, and by keyOf; guarded by mu
+}
+
+// sight is what an object was found to be. One that was seen for an earlier rollout of the name counts for nothing.
+type sight struct {
+	owner types.UID
+	spec  any
+	at    time.Time
+}
+
+// since says whether the very object was seen to be as wanted a short while ago.
+func (c *calm) since(p *pass, want *unstructured.Unstructured) bool {
+	c.mu.Lock()
+	last, ok := c.seen[client.ObjectKeyFromObject(p.ro)][keyOf(want)]
+	c.mu.Unlock()
+	return ok && last.owner == p.ro.UID && p.now.Before(last.at.Add(calmFor)) && reflect.DeepEqual(last.spec, want.Object["spec"])
+}
+
+// note remembers that an object is as wanted, or is not there where none is wanted.
+func (c *calm) note(p *pass, want *unstructured.Unstructured) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen = map[client.ObjectKey]map[string]sight{}
+	}
+	mine := client.ObjectKeyFromObject(p.ro)
+	if c.seen[mine] == nil {
+		c.seen[mine] = map[string]sight{}
+	}
+	c.seen[mine][keyOf(want)] = sight{p.ro.UID, want.Object["spec"], p.now}
+}
+
+// forget makes the next pass of a rollout look again.
+func (c *calm) forget(ro client.ObjectKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.seen, ro)
+}
