@@ -11,6 +11,7 @@ import (
 	promapi "github.com/prometheus/client_golang/api"
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -85,6 +86,46 @@ func TestDrift(t *testing.T) {
 			}
 			checkCounts(t, w, s, after.Status)
 		})
+	}
+}
+
+// TestUserRule: what a rule of the user says of the host is taken over at once, although the next block is far away.
+func TestUserRule(t *testing.T) {
+	w := newWorld(t)
+	w.manage(wire.Options{})
+	ro := newRollout(service{"ruled", "coolant"}, time.Hour)
+	ro.Spec.Analysis.Interval.Duration = time.Hour
+	ro.Spec.Traffic = &v1alpha1.TrafficSpec{Policy: &v1alpha1.TrafficPolicy{TLS: &v1alpha1.ClientTLS{Mode: "ISTIO_MUTUAL"}}}
+	if err := w.client.Create(t.Context(), ro); err != nil {
+		t.Fatal(err)
+	}
+	ro.Status.StableVersion, ro.Status.ObservedGeneration = "v1", 1
+	if err := w.client.Status().Update(t.Context(), ro); err != nil {
+		t.Fatal(err)
+	}
+	s := service{"ruled", "coolant"}
+	w.until(s, "expressed", func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == "Stable" })
+	rule := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"host": "coolant", "trafficPolicy": map[string]any{"tls": map[string]any{"mode": "DISABLE"}},
+	}}}
+	rule.SetAPIVersion("networking.istio.io/v1")
+	rule.SetKind("DestinationRule")
+	rule.SetNamespace("ruled")
+	rule.SetName("mine")
+	restricted := func(ro *v1alpha1.Rollout) bool {
+		return meta.IsStatusConditionTrue(ro.Status.Conditions, v1alpha1.ConditionRestricted)
+	}
+	began := time.Now()
+	if err := w.client.Create(t.Context(), rule); err != nil {
+		t.Fatal(err)
+	}
+	w.until(s, "restricted", restricted)
+	if err := w.client.Delete(t.Context(), rule); err != nil {
+		t.Fatal(err)
+	}
+	w.until(s, "free", func(ro *v1alpha1.Rollout) bool { return !restricted(ro) })
+	if took := time.Since(began); took > 15*time.Second { // a rollout at rest looks again after 30 s
+		t.Errorf("two changes of the user's rule took %v to be seen", took)
 	}
 }
 
