@@ -173,12 +173,36 @@ func plain(v any) any {
 	return v
 }
 
+// Settled says whether KServe would go back to the stable version, and not to the one before, when a newer revision gets less
+// than all the traffic: in its Knative mode it goes back to the last revision that it has seen with everything. While the
+// predictor is one that was tried and not promoted, that is stable's.
+func Settled(o mesh.Object, stable string) bool {
+	metadata, _ := o["metadata"].(map[string]any)
+	annotations, _ := metadata["annotations"].(map[string]any)
+	spec, _ := o["spec"].(map[string]any)
+	newest, _ := spec["predictor"].(map[string]any)
+	if annotations[modeAnnotation] != "Knative" || newest["name"] != Name(stable) {
+		return true
+	}
+	status, _ := o["status"].(map[string]any)
+	components, _ := status["components"].(map[string]any)
+	p, _ := components["predictor"].(map[string]any)
+	created := p["latestCreatedRevision"]
+	return seen(o) && created != nil && created == p["latestReadyRevision"] && created == p["latestRolledoutRevision"]
+}
+
+// seen says whether KServe has looked at the object as it stands.
+func seen(o mesh.Object) bool {
+	metadata, _ := o["metadata"].(map[string]any)
+	status, _ := o["status"].(map[string]any)
+	return metadata["generation"] != nil && status["observedGeneration"] == metadata["generation"]
+}
+
 // Ready says whether KServe reports that a version, which is not the stable one, can answer.
 func Ready(o mesh.Object, version string) bool {
-	metadata, _ := o["metadata"].(map[string]any)
 	spec, _ := o["spec"].(map[string]any)
 	status, _ := o["status"].(map[string]any)
-	if status["observedGeneration"] != metadata["generation"] || metadata["generation"] == nil {
+	if !seen(o) {
 		return false
 	}
 	canaries, _ := status["canaryStatuses"].([]any)

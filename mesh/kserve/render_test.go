@@ -152,3 +152,36 @@ func TestReady(t *testing.T) {
 		})
 	}
 }
+
+func TestSettled(t *testing.T) {
+	type object = map[string]any
+	revisions := func(created, ready, rolled string, generation int64) object {
+		return object{"observedGeneration": generation, "components": object{"predictor": object{
+			"latestCreatedRevision": created, "latestReadyRevision": ready, "latestRolledoutRevision": rolled,
+		}}}
+	}
+	cases := map[string]struct {
+		reason, mode, predictor string
+		status                  object
+		want                    bool
+	}{
+		"Promoted":   {"KServe has seen it with everything.", "Knative", "v2", revisions("r2", "r2", "r2", 2), true},
+		"JustNow":    {"KServe would go back to the one before.", "Knative", "v2", revisions("r2", "r2", "r1", 2), false},
+		"NotReady":   {"The promoted revision is made anew.", "Knative", "v2", revisions("r3", "r2", "r2", 2), false},
+		"Stale":      {"It speaks of an earlier object.", "Knative", "v2", revisions("r2", "r2", "r2", 1), false},
+		"Nothing":    {"KServe has not said anything.", "Knative", "v2", nil, false},
+		"Tried":      {"The newest one was rolled back, so stable is what KServe went back to.", "Knative", "v3", revisions("r3", "r3", "r2", 2), true},
+		"SideBySide": {"Nothing goes back by itself.", "Standard", "v2", nil, true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := mesh.Object{
+				"metadata": object{"generation": int64(2), "annotations": object{modeAnnotation: tc.mode}},
+				"spec":     object{"predictor": object{"name": tc.predictor}}, "status": tc.status,
+			}
+			if got := Settled(o, "v2"); got != tc.want {
+				t.Errorf("%s\nSettled(...) = %t, want %t", tc.reason, got, tc.want)
+			}
+		})
+	}
+}

@@ -152,6 +152,8 @@ func (p *pass) rest() {
 		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonRejected, Message: fmt.Sprintf("%q was rolled back; change spec.version or retry", wanted)}
 	case p.experimenting() != "":
 		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: rollout.ExperimentRunning, Message: fmt.Sprintf("%q waits until experiment %q has ended", wanted, p.experimenting())}
+	case !p.settled():
+		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonSettling, Message: fmt.Sprintf("%q waits until the data plane has taken %q for the version to go back to", wanted, st.StableVersion)}
 	default:
 		run := rollout.Begin(runID(p.ro, p.now), p.plan, p.now)
 		p.run = &run

@@ -66,6 +66,18 @@ func (r *Reconciler) routerFor(ro *v1alpha1.Rollout) (Router, error) {
 type runner interface {
 	// Ready says whether a version that is not the stable one can answer, by the route as it stands.
 	Ready(route *unstructured.Unstructured, version string) bool
+	// Settled says whether the stable version is what is left when a newer one gets nothing; before, none may begin.
+	Settled(route *unstructured.Unstructured, stable string) bool
+}
+
+// settled says whether a run may begin as far as the data plane goes.
+func (p *pass) settled() bool {
+	runs, ok := p.router.(runner)
+	if !ok {
+		return true
+	}
+	route := p.live[p.route]
+	return route != nil && runs.Settled(route, p.ro.Status.StableVersion)
 }
 
 // servingOf says how the data plane runs the versions; nil when it does not.

@@ -63,6 +63,11 @@ func (kserveRouter) Ready(route *unstructured.Unstructured, version string) bool
 	return kserve.Ready(route.Object, version)
 }
 
+// Settled is what the binaries' router says.
+func (kserveRouter) Settled(route *unstructured.Unstructured, stable string) bool {
+	return kserve.Settled(route.Object, stable)
+}
+
 // withProviders adds the kinds of other data planes to those of the API.
 func withProviders(crds [][]byte) ([][]byte, error) {
 	for _, path := range []string{"gatewayapi/testdata/crds/httproute.yaml", "seldon/testdata/crds/experiment.yaml", "seldon/testdata/crds/model.yaml"} {
@@ -455,6 +460,7 @@ func TestKServe(t *testing.T) {
 			}
 			w.until("stable", stableOn("v1"))
 			w.turn()
+			w.kserve(rolledOut("r1"))
 			w.want("v2")
 			for range 3 {
 				w.turn()
@@ -486,6 +492,7 @@ func TestKServePromotes(t *testing.T) {
 			w := newWorld(t, onKServe(mode))
 			w.until("stable", stableOn("v1"))
 			w.turn()
+			w.kserve(rolledOut("r1"))
 			w.want("v2")
 			w.until("promoted", func(ro *v1alpha1.Rollout) bool {
 				if ro.Status.Run != nil {
@@ -500,6 +507,21 @@ func TestKServePromotes(t *testing.T) {
 			if uri, shares := w.predictor(); fmt.Sprint(uri, " ", shares) != want {
 				t.Errorf("after the promotion the predictor has %s %v, want %s", uri, shares, want)
 			}
+			// KServe has not yet seen v2 with everything: another predictor now, and everybody would be back on v1.
+			w.want("v3")
+			ro := w.turn()
+			if uri, shares := w.predictor(); mode == "Knative" && (fmt.Sprint(uri, " ", shares) != want || ro.Status.Reason != "StableNotSettled") {
+				t.Errorf("before v2 was taken for what to go back to, the predictor has %s %v, and the reason is %s", uri, shares, ro.Status.Reason)
+			}
+			w.kserve(rolledOut("r2"))
+			w.until("trying v3", func(ro *v1alpha1.Rollout) bool { return ro.Status.CanaryVersion == "v3" })
 		})
 	}
+}
+
+// rolledOut is the status of an InferenceService of which one revision has all the traffic.
+func rolledOut(revision string) map[string]any {
+	return map[string]any{"components": map[string]any{"predictor": map[string]any{
+		"latestCreatedRevision": revision, "latestReadyRevision": revision, "latestRolledoutRevision": revision,
+	}}}
 }

@@ -24,6 +24,7 @@ const (
 	reasonStableNotReady rollout.Reason = "StableNotReady"
 	reasonStable         rollout.Reason = "Stable"
 	reasonRejected       rollout.Reason = "Rejected"
+	reasonSettling       rollout.Reason = "StableNotSettled"
 	reasonRunStarted     rollout.Reason = "RunStarted"
 	reasonEvidenceLost   rollout.Reason = "EvidenceLost"
 	reasonRestricted     rollout.Reason = "NotAsWritten"
