@@ -3,6 +3,7 @@ package rollout
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -160,6 +161,26 @@ func TestStaleData(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEverybodySwitched: at weight 100 the gates say why there is nothing to compare with.
+func TestEverybodySwitched(t *testing.T) {
+	p := examplePlan()
+	p.Steps = []Step{{Weight: Buckets}}
+	run, s := running(p), healthy()
+	r := rand.New(rand.NewPCG(8, 32))
+	for i := range 20 {
+		b := s.block(r, i, Buckets)
+		for name, c := range b.Counts {
+			b.Counts[name] = Counts{Bounds: c.Bounds, Canary: c.Canary}
+		}
+		run = run.Count(p, []Block{b})
+	}
+	for _, f := range Judge(p, run, nil, t0.Add(20*interval))[:3] {
+		if f.Reason != NoStable || !strings.Contains(f.Message, "nothing to compare with") {
+			t.Errorf("%s is %s %s (%s), want that nothing is left to compare with", f.Gate.Name, f.Verdict, f.Reason, f.Message)
+		}
 	}
 }
 

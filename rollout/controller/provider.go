@@ -40,14 +40,22 @@ func reasonOf(err error) rollout.Reason {
 	return reasonInvalidSpec
 }
 
-// routerFor returns the router of the spec's provider. It is an error when the provider cannot do what the spec asks for,
-// now or once a run has reached its first weight: nobody is to learn of that half way.
+// routerFor returns the router of the spec's provider. It is an error when the provider cannot do what the spec asks for.
 func (r *Reconciler) routerFor(ro *v1alpha1.Rollout) (Router, error) {
 	provider := v1alpha1.Provider(orElse(string(ro.Spec.Provider), string(v1alpha1.ProviderIstio)))
 	router, on := r.Routers[provider]
 	if !on {
 		return nil, &disabledError{provider, slices.Sorted(maps.Keys(r.Routers))}
 	}
+	if err := Refusal(router, ro); err != nil {
+		return nil, err
+	}
+	return router, nil
+}
+
+// Refusal returns why a router cannot do what a rollout asks for, now or once a run has reached its first weight: nobody is to
+// learn of that half way. It is nil, or wraps a mesh.UnsupportedError.
+func Refusal(router Router, ro *v1alpha1.Rollout) error {
 	canary := rollout.Allocate(ro.Name, int(ro.Spec.Steps[0].Weight))
 	t := trafficOf(ro)
 	t.Policy = policyOf(ro, nil)
@@ -57,9 +65,9 @@ func (r *Reconciler) routerFor(ro *v1alpha1.Rollout) (Router, error) {
 	}
 	var no *mesh.UnsupportedError
 	if _, err := router.Render(t, nil); errors.As(err, &no) {
-		return nil, err
+		return err
 	}
-	return router, nil
+	return nil
 }
 
 // runner is a router whose objects run the versions, too: nothing else has to run before they are written.

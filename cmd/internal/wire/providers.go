@@ -31,6 +31,9 @@ func all() map[v1alpha1.Provider]controller.Router {
 	}
 }
 
+// Router returns the router of a provider; nil of one that there is not.
+func Router(provider v1alpha1.Provider) controller.Router { return all()[provider] }
+
 // Providers lists the providers that there are.
 func Providers() []string {
 	var names []string

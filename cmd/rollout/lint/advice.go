@@ -3,11 +3,13 @@ package lint
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -39,7 +41,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{gates, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
+	for _, a := range []advisor{gates, alone, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -50,8 +52,10 @@ func advice(field, format string, args ...any) Finding {
 }
 
 func gates(ro *v1alpha1.Rollout) []Finding {
-	judged := slices.ContainsFunc(ro.Spec.Gates, func(g v1alpha1.GateSpec) bool { return g.Type != v1alpha1.GateAlerts })
+	judged := len(compared(ro)) > 0
 	switch {
+	case len(ro.Spec.Gates) > 0 && !judged && atOnce(ro):
+		return []Finding{advice("spec.gates", "everybody is switched at once, so nothing is compared: alerts alone take the version back, and silence promotes")}
 	case len(ro.Spec.Gates) == 0:
 		return []Finding{advice("spec.gates", "there are no gates: the version is promoted after its holds, whatever happens")}
 	case !judged:
@@ -60,6 +64,35 @@ func gates(ro *v1alpha1.Rollout) []Finding {
 		return []Finding{advice("spec.gates", "no gate of type ErrorRate: a version that answers with errors is not noticed as such")}
 	}
 	return nil
+}
+
+// alone are steps at which nothing is left to compare with.
+func alone(ro *v1alpha1.Rollout) []Finding {
+	var findings []Finding
+	for i, s := range ro.Spec.Steps {
+		if names := compared(ro); s.Weight == rollout.Buckets && len(names) > 0 {
+			findings = append(findings, advice(fmt.Sprintf("spec.steps[%d].weight", i),
+				"at 100 no unit meets the stable version: the gates %s compare with nothing and hold the step until the cap (NoStableData); end with a smaller step, after which everybody is switched, or go by Alerts gates",
+				strings.Join(names, ", ")))
+		}
+	}
+	return findings
+}
+
+// compared names the gates that compare the two versions.
+func compared(ro *v1alpha1.Rollout) []string {
+	var names []string
+	for _, g := range ro.Spec.Gates {
+		if g.Type != v1alpha1.GateAlerts {
+			names = append(names, strconv.Quote(g.Name))
+		}
+	}
+	return names
+}
+
+// atOnce says whether no step is smaller than everybody.
+func atOnce(ro *v1alpha1.Rollout) bool {
+	return !slices.ContainsFunc(ro.Spec.Steps, func(s v1alpha1.StepSpec) bool { return s.Weight < rollout.Buckets })
 }
 
 func has(ro *v1alpha1.Rollout, t v1alpha1.GateType) bool {

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	sigsyaml "sigs.k8s.io/yaml"
 
+	"github.com/siskin-dev/siskin/cmd/internal/wire"
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -146,7 +148,22 @@ func (s *schema) object(ctx context.Context, object map[string]any, kind string)
 	if err := sigsyaml.Unmarshal(data, ro); err != nil {
 		return []Finding{syntax(err)}
 	}
-	return advise(ro)
+	return append(refused(ro), advise(ro)...)
+}
+
+// refused says what the provider cannot do, in the controller's words.
+func refused(ro *v1alpha1.Rollout) []Finding {
+	router := wire.Router(cmp.Or(ro.Spec.Provider, v1alpha1.ProviderIstio))
+	if router == nil {
+		return nil // the schema has refused it
+	}
+	placed := ro.DeepCopy()
+	placed.Namespace = cmp.Or(placed.Namespace, "default") // as kubectl does; it says nothing of what is refused
+	err := controller.Refusal(router, placed)
+	if err == nil {
+		return nil
+	}
+	return []Finding{{Level: Error, Field: "spec.provider", Message: err.Error()}}
 }
 
 // part is a document of a stream and the number of lines before it.
