@@ -6,10 +6,11 @@ import "regexp"
 // one value, by "," in general and by "; " for "cookie".
 type Request map[string]string
 
-// Caller is who sends a request, and to which port. The zero Caller is nobody in particular: no match that asks for a port
-// or a source holds.
+// Caller is who sends a request, to which port and for which host (without a port). The zero Caller is nobody in particular:
+// no match that asks for a port, a host or a source holds.
 type Caller struct {
 	Port int
+	Host string
 	// Labels are those of the caller's pod.
 	Labels map[string]string
 }
@@ -63,7 +64,7 @@ func (m Match) concerns(c Caller) bool {
 			return false
 		}
 	}
-	return m.Port == 0 || m.Port == c.Port
+	return (m.Port == 0 || m.Port == c.Port) && (m.Host == "" || m.Host == c.Host)
 }
 
 func (m Match) holds(req Request) bool {

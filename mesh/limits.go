@@ -35,6 +35,8 @@ const (
 	FollowTiers Feature = "tiers"
 	// Pins are testers who reach a version by VariantHeader before any unit does.
 	Pins Feature = "a preview by header"
+	// PreviewHosts are hosts at which testers reach the canary.
+	PreviewHosts Feature = "a preview by host"
 	// RunVersions is running the versions itself.
 	RunVersions Feature = "predictors of its own"
 	// HashUnits assigns by the hash of a header.
@@ -43,7 +45,7 @@ const (
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -102,6 +104,7 @@ func (t Traffic) asks() []Feature {
 	need(StreamPort, len(Streams(t)) > 0)
 	need(HashUnits, t.HashHeader != "")
 	need(Pins, t.Preview)
+	need(PreviewHosts, len(t.PreviewHosts) > 0)
 	need(RunVersions, t.Serving != nil)
 	need(Cohorts, t.Cohort != nil)
 	need(FollowTiers, len(t.Tiers) > 0)

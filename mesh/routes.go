@@ -9,6 +9,7 @@ import (
 //
 //	pin-<variant>       the tester's header names the variant
 //	pin-stable
+//	canary-hosts        the request is for a preview host
 //	canary-cohort       a header has one of the cohort's values
 //	<variant>-buckets   the bucket header, or else the cookie, holds a bucket of the variant
 //	stable-buckets      any other valid bucket
@@ -57,6 +58,7 @@ func routes(t Traffic) []Route {
 	}
 	stable := t.Shares[0]
 	all := append(pins, pin(stable))
+	all = append(all, previewed(t)...)
 	all = append(all, cohort(t)...)
 	all = append(all, splits...)
 	if len(stable.Buckets) > 0 {

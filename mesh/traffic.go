@@ -135,6 +135,9 @@ type Traffic struct {
 	Serving *Serving
 	// Preview says that testers must reach the canary by VariantHeader, also while it has no buckets.
 	Preview bool
+	// PreviewHosts are further hosts that enter through the service's gateways. Who asks for one meets the canary while there
+	// is one, whatever the buckets say.
+	PreviewHosts []string
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.
@@ -145,10 +148,12 @@ type StringMatch struct {
 }
 
 // Match is a conjunction: every header condition must hold, and no Without condition may; a Port, unless it is 0, is the one
-// that the caller addresses, and the caller is a pod that carries the labels Source.
+// that the caller addresses, a Host, unless it is empty, the one that it asks for, and the caller is a pod that carries the
+// labels Source.
 type Match struct {
 	Source  map[string]string
 	Port    int
+	Host    string
 	Headers map[string]StringMatch
 	Without map[string]StringMatch
 }

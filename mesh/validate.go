@@ -70,6 +70,7 @@ func (t Traffic) Validate() error {
 		validateBuckets(t.Shares),
 		validateBucketHeader(t.BucketHeader),
 		t.validateCohort(),
+		t.validatePreviewHosts(),
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
 		validatePolicy(t.Policy),

@@ -28,6 +28,7 @@ func Limits() mesh.Limits {
 			mesh.Variants:      "an HTTPRoute has at most 16 rules, which are enough for 7 variants",
 			mesh.RateLimits:    "the Gateway API has no rate limit; limit at the gateway, or use provider Istio",
 			mesh.Policies:      "the Gateway API has no such policy; write a DestinationRule for the Services of the versions, or use provider Istio",
+			mesh.PreviewHosts:  "the hosts of an HTTPRoute hold for all its rules; preview by header, or use provider Istio",
 			mesh.Delegation:    "an HTTPRoute belongs to a Service or a Gateway, not to other routes; use provider Istio",
 			mesh.MorePorts:     "the routes are written for one port; use provider Istio",
 			mesh.FollowTiers:   "routes for the tiers would need a Service for each of their versions; use provider Istio",

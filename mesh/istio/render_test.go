@@ -62,7 +62,7 @@ func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 	r := mesh.Route{Name: h.Name, NoRetries: h.Retries != nil && h.Retries.Attempts == 0}
 	for _, m := range h.Match {
 		r.Port = int(m.Port)
-		r.Matches = append(r.Matches, mesh.Match{Source: m.SourceLabels, Port: int(m.Port), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+		r.Matches = append(r.Matches, mesh.Match{Source: m.SourceLabels, Port: int(m.Port), Host: readHost(m.Authority), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
 	}
 	for _, d := range h.Route {
 		r.Destinations = append(r.Destinations, mesh.Destination{
@@ -75,6 +75,12 @@ func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 		})
 	}
 	return r
+}
+
+// readHost is the host that an authority is matched for.
+func readHost(authority *api.StringMatch) string {
+	name, _ := strings.CutSuffix(authority.GetRegex(), "(:[0-9]+)?")
+	return strings.ReplaceAll(name, `\.`, ".")
 }
 
 func readMatches(in map[string]*api.StringMatch) map[string]mesh.StringMatch {

@@ -2,6 +2,8 @@ package istio
 
 import (
 	"cmp"
+	"regexp"
+	"slices"
 
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -20,7 +22,7 @@ func virtualService(t mesh.Traffic) *networkingv1.VirtualService {
 	}
 	if !t.Service.Delegate {
 		// A VirtualService that is delegated to has neither hosts nor gateways: those are the user's to say.
-		vs.Spec.Hosts = append([]string{t.Service.FQDN()}, t.Service.Hosts...)
+		vs.Spec.Hosts = slices.Concat([]string{t.Service.FQDN()}, t.Service.Hosts, t.PreviewHosts)
 	}
 	if len(t.Service.Gateways) > 0 {
 		vs.Spec.Gateways = append(append([]string{}, t.Service.Gateways...), meshGateway)
@@ -72,6 +74,7 @@ func httpRoute(host string, port int, r mesh.Route) *api.HTTPRoute {
 	for _, m := range r.Matches {
 		out.Match = append(out.Match, &api.HTTPMatchRequest{
 			Port:           uint32(m.Port),
+			Authority:      authority(m.Host),
 			SourceLabels:   m.Source,
 			Headers:        stringMatches(m.Headers),
 			WithoutHeaders: stringMatches(m.Without),
@@ -102,6 +105,14 @@ func headerOperations(set, add map[string]string) *api.Headers_HeaderOperations 
 		return nil
 	}
 	return &api.Headers_HeaderOperations{Set: set, Add: add}
+}
+
+// authority matches a host with any port, as a caller may name one; nil for every host.
+func authority(host string) *api.StringMatch {
+	if host == "" {
+		return nil
+	}
+	return &api.StringMatch{MatchType: &api.StringMatch_Regex{Regex: regexp.QuoteMeta(host) + "(:[0-9]+)?"}}
 }
 
 func stringMatches(in map[string]mesh.StringMatch) map[string]*api.StringMatch {

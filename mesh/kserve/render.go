@@ -26,6 +26,7 @@ func Limits() mesh.Limits {
 			mesh.RateLimits:    "an InferenceService limits nothing; use another provider",
 			mesh.Exposure:      "KServe makes the hosts of an InferenceService itself, and has its own gateway",
 			mesh.Policies:      "an InferenceService has no such settings; use provider Istio",
+			mesh.PreviewHosts:  "KServe makes the hosts of an InferenceService itself; use provider Istio",
 			mesh.Delegation:    "an InferenceService has no routes; use provider Istio",
 			mesh.MorePorts:     "an InferenceService has one port; use provider Istio",
 			mesh.StreamPort:    "an InferenceService splits requests; use provider Istio",

@@ -26,6 +26,7 @@ func Limits() mesh.Limits {
 			mesh.Variants:      "an Ingress has one canary",
 			mesh.RateLimits:    "its limits count by client address and not by variant; use provider Istio",
 			mesh.Policies:      "its settings hold for the whole ingress controller; use provider Istio",
+			mesh.PreviewHosts:  "a canary has the hosts of its main Ingress; use provider Istio",
 			mesh.Delegation:    "an Ingress leads to Services and not to other routes; use provider Istio",
 			mesh.MorePorts:     "the Ingresses are written for one port; use provider Istio",
 			mesh.Cohorts:       "it has one canary rule, which the weight takes; use provider Istio",

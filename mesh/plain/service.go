@@ -24,6 +24,7 @@ func Limits() mesh.Limits {
 			mesh.RateLimits:    "a Service limits nothing; use provider Istio",
 			mesh.Exposure:      "a Service has no gateways; lead one to it, or use another provider",
 			mesh.Policies:      "a Service has no such settings; use provider Istio",
+			mesh.PreviewHosts:  "a Service has one host; use provider Istio",
 			mesh.Delegation:    "a Service has no routes; use provider Istio",
 			mesh.MorePorts:     "the Service is written for one port; use provider Istio",
 			mesh.StreamPort:    "the Service is written for HTTP; use provider Istio",

@@ -21,6 +21,7 @@ func Limits() mesh.Limits {
 			mesh.RateLimits:    "an Experiment limits nothing; limit at the gateway before Seldon, or use provider Istio",
 			mesh.Exposure:      "Seldon has one gateway for all models; lead hosts to it, or use provider Istio",
 			mesh.Policies:      "an Experiment has no such settings; use provider Istio",
+			mesh.PreviewHosts:  "an Experiment knows no hosts; use provider Istio",
 			mesh.Delegation:    "an Experiment has no routes; use provider Istio",
 			mesh.MorePorts:     "Seldon has one port for all models; use provider Istio",
 			mesh.StreamPort:    "an Experiment splits inference requests and not connections; use provider Istio",

@@ -41,7 +41,7 @@ func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
 	p.Sticky = ro.Spec.Assignment != nil
 	if s := ro.Spec.Strategy; s != nil && s.Preview != nil {
 		p.Preview = rollout.Preview{Hold: s.Preview.Hold.Duration, Ask: s.Preview.Approval == "Manual"}
-		p.Targeted = s.Preview.Cohort != nil
+		p.Targeted = s.Preview.Cohort != nil || len(s.Preview.Hosts) > 0
 	}
 	if len(p.Steps) == 0 {
 		return p, fmt.Errorf("reading spec.steps: must have at least one step")
@@ -145,8 +145,11 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 			t.Service.Ports = append(t.Service.Ports, mesh.Port{Number: int(port.Number), Protocol: mesh.Protocol(port.Protocol)})
 		}
 	}
-	if s := ro.Spec.Strategy; s != nil && s.Preview != nil && s.Preview.Cohort != nil {
-		t.Cohort = &mesh.Cohort{Header: s.Preview.Cohort.Header, Values: s.Preview.Cohort.Values}
+	if s := ro.Spec.Strategy; s != nil && s.Preview != nil {
+		t.PreviewHosts = s.Preview.Hosts
+		if c := s.Preview.Cohort; c != nil {
+			t.Cohort = &mesh.Cohort{Header: c.Header, Values: c.Values}
+		}
 	}
 	if a := ro.Spec.Assignment; a != nil {
 		if a.Header != nil {

@@ -66,6 +66,36 @@ func TestCohort(t *testing.T) {
 	}
 }
 
+// TestPreviewHosts: at a preview host one meets the new version while there is one, and the stable one else.
+func TestPreviewHosts(t *testing.T) {
+	w := newWorld(t, blueGreen, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Service.Hosts, ro.Spec.Service.Gateways = []string{"predict.example.com"}, []string{"edge/public"}
+		ro.Spec.Strategy.Preview.Hosts = []string{"preview.example.com"}
+	})
+	enters := func() {
+		t.Helper()
+		hosts, _, _ := unstructured.NestedStringSlice(w.route().Object, "spec", "hosts")
+		if !slices.Contains(hosts, "preview.example.com") {
+			t.Errorf("the preview host is none of %v", hosts)
+		}
+	}
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	enters()
+	w.deploy("v2", true)
+	w.want("v2")
+	w.until("asked", func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == "AwaitingPromotion" })
+	if got := w.leads("canary-hosts"); !slices.Equal(got, []string{"v2"}) || len(w.canary()) != 0 {
+		t.Errorf("in the preview the host leads to %v, and %d buckets to the canary; want v2 and none", got, len(w.canary()))
+	}
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	if got := w.leads("canary-hosts"); got != nil {
+		t.Errorf("after an abort the preview host leads to %v", got)
+	}
+	enters()
+}
+
 // TestBlueGreen: testers first, then everybody at once by one write, and everybody back by one.
 func TestBlueGreen(t *testing.T) {
 	w := newWorld(t, blueGreen)

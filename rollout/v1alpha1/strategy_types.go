@@ -24,6 +24,15 @@ type PreviewSpec struct {
 	// +kubebuilder:default=Automatic
 	// +optional
 	Approval string `json:"approval,omitempty"`
+	// hosts are further hosts of the service, at which testers meet the new version as long as there is one; else the stable one.
+	// They need service.gateways.
+	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.all(h, h.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))",message="preview.hosts must be host names, such as 'preview.example.com'"
+	// +listType=set
+	// +optional
+	Hosts []string `json:"hosts,omitempty"`
 	// cohort are requests that meet the new version as testers do, from the preview to the end of the run.
 	// +optional
 	Cohort *CohortSpec `json:"cohort,omitempty"`

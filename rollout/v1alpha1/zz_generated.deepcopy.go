@@ -718,6 +718,11 @@ func (in *PortSpec) DeepCopy() *PortSpec {
 func (in *PreviewSpec) DeepCopyInto(out *PreviewSpec) {
 	*out = *in
 	out.Hold = in.Hold
+	if in.Hosts != nil {
+		in, out := &in.Hosts, &out.Hosts
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Cohort != nil {
 		in, out := &in.Cohort, &out.Cohort
 		*out = new(CohortSpec)

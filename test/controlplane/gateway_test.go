@@ -247,7 +247,7 @@ func (f *front) sent() (n int64) {
 func TestGateway(t *testing.T) {
 	p := controlplane.Start(t)
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
-	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s")
+	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=2s")
 	p.Apply(controlplane.NamespaceOf(space), workloads())
 	ro := w.rollout(5, 25, 50)
 	ro.Spec.RateLimit = nil // a request over the limit is refused, and would look like one that failed

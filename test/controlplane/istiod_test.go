@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +49,9 @@ func TestIstiod(t *testing.T) {
 }
 
 // publicGateway is the gateway that a golden input names.
-func publicGateway() *unstructured.Unstructured {
+func publicGateway() *unstructured.Unstructured { return gatewayIn(space) }
+
+func gatewayIn(space string) *unstructured.Unstructured {
 	o := controlplane.Object("networking.istio.io/v1", "Gateway", space, "public", nil)
 	o.Object["spec"] = map[string]any{
 		"selector": map[string]any{"istio": "ingressgateway"},
@@ -139,7 +142,7 @@ func (w *meshWorld) router() {
 		if len(w.traffic.Service.Gateways) == 0 {
 			return w.absent(a.Routes[entry])
 		}
-		for _, host := range w.traffic.Service.Hosts {
+		for _, host := range slices.Concat(w.traffic.Service.Hosts, w.traffic.PreviewHosts) {
 			if err := w.routesAre(a.Routes[entry], strings.Replace(host, "*", "any", 1)); err != nil {
 				return err
 			}
@@ -204,6 +207,9 @@ func (w *meshWorld) meant() []envoy.Route {
 // conditions are those of a match in the words of envoy.Route.
 func conditions(m mesh.Match) []string {
 	out := []string{"prefix /"}
+	if m.Host != "" {
+		out = append(out, ":authority regex "+regexp.QuoteMeta(m.Host)+"(:[0-9]+)?")
+	}
 	for name, s := range m.Headers {
 		out = append(out, name+" "+words(s))
 	}

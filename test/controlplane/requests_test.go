@@ -59,8 +59,12 @@ func (w *meshWorld) requests(config *routev3.RouteConfiguration) {
 func (w *meshWorld) request(random *rand.Rand) envoy.Request {
 	one := func(of ...string) string { return of[random.IntN(len(of))] }
 	bucket := func() string { return mesh.FormatBucket(random.IntN(mesh.Buckets)) }
+	authorities := []string{w.traffic.Service.FQDN(), w.traffic.Service.FQDN() + ":" + port}
+	for _, host := range w.traffic.PreviewHosts {
+		authorities = append(authorities, host, host+":443")
+	}
 	q := envoy.Request{
-		Authority: one(w.traffic.Service.FQDN(), w.traffic.Service.FQDN()+":"+port),
+		Authority: one(authorities...),
 		Path:      one("/", "/v2/models/coolant/infer", "/a%20b?c=d"),
 		Headers:   map[string][]string{"user-agent": {"test"}},
 	}
@@ -88,7 +92,8 @@ func meant(routes []mesh.Route, q envoy.Request, draw uint32) met {
 		joined[name] = strings.Join(values, ",")
 	}
 	// The weights of a route sum to 100; the middle of a hundredth falls where the draw does.
-	d, _ := mesh.Choose(routes, joined, (float64(draw%100)+0.5)/100)
+	host, _, _ := strings.Cut(q.Authority, ":")
+	d, _ := mesh.Caller{Host: host}.Choose(routes, joined, (float64(draw%100)+0.5)/100)
 	return met{Version: d.Version, Told: d.SetRequest[mesh.VariantHeader], Shown: d.SetResponse[mesh.VariantHeader], Cookie: d.AddResponse["set-cookie"]}
 }
 

@@ -113,14 +113,25 @@ func (s *scenario) proxied(what string, is func(routes []envoy.Route) error) []e
 
 func (s *scenario) proxiedTo(name, what string, is func(routes []envoy.Route) error) []envoy.Route {
 	s.t.Helper()
-	host := s.host(name) + ":" + port
+	return s.asked(s.caller(), port, s.host(name)+":"+port, what, is)
+}
+
+// entered is proxied for who enters at a host through the gateway.
+func (s *scenario) entered(host, what string, is func(routes []envoy.Route) error) {
+	s.t.Helper()
+	s.asked(ingress(), entry, host, what, is)
+}
+
+// asked waits until a proxy's routes of that name to a host are as wanted, and returns them.
+func (s *scenario) asked(by envoy.Node, name, host, what string, is func(routes []envoy.Route) error) []envoy.Route {
+	s.t.Helper()
 	var routes []envoy.Route
 	controlplane.Until(s.t, what, func(ctx context.Context) error {
-		a, err := envoy.Ask(ctx, s.ADS, s.caller())
+		a, err := envoy.Ask(ctx, s.ADS, by)
 		if err != nil {
 			return err
 		}
-		vh := envoy.Host(a.Routes[port], host)
+		vh := envoy.Host(a.Routes[name], host)
 		if vh == nil {
 			return fmt.Errorf("no virtual host serves %s", host)
 		}
@@ -152,9 +163,9 @@ func unreachable(routes []envoy.Route, a envoy.Answer) error {
 	return nil
 }
 
-// meets is the version that a request with the headers meets, and the cookie that it is given.
+// meets is the version that a request with the headers, ":authority" among them, meets, and the cookie that it is given.
 func meets(routes []envoy.Route, headers map[string]string, draw uint64) (version, cookie string) {
-	q := envoy.Request{Path: "/", Headers: map[string][]string{}}
+	q := envoy.Request{Path: "/", Authority: headers[":authority"], Headers: map[string][]string{}}
 	for name, value := range headers {
 		q.Headers[name] = []string{value}
 	}

@@ -53,10 +53,12 @@ func (s *scenario) pingPong() {
 	}
 }
 
-// blueGreen shows the new version to testers alone, then to everybody at once, and back at once.
+// blueGreen shows the new version to testers alone, who name it or its host, then to everybody at once, and back at once.
 func (s *scenario) blueGreen() {
+	s.Plane.Apply(gatewayIn(s.space))
 	ro := s.rollout(100)
-	ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Approval: "Manual"}}
+	ro.Spec.Service.Hosts, ro.Spec.Service.Gateways = []string{"predict.example.com"}, []string{s.space + "/public"}
+	ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Approval: "Manual", Hosts: []string{"preview.example.com"}}}
 	s.make(ro)
 	for _, version := range []string{"v1", "v2"} {
 		s.scale(version, 1, 1)
@@ -64,12 +66,15 @@ func (s *scenario) blueGreen() {
 	s.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
 	s.want("v2")
 	s.previewed(map[string]string{mesh.VariantHeader: "canary"})
+	s.atHosts("v1", "v2")
 
 	before := s.writes()
 	s.ask(v1alpha1.ActionPromote)
 	s.all("v2")
+	s.atHosts("v2", "v2")
 	back := s.writes()
 	s.takenBack()
+	s.atHosts("v1", "v1")
 	for what, n := range map[string]int64{"switch": back - before, "way back": s.writes() - back} {
 		if n != 1 {
 			s.t.Errorf("the %s took %d writes of the route, want one: callers met something between", what, n)
@@ -82,6 +87,21 @@ func (s *scenario) blueGreen() {
 	s.all("v2")
 	s.ask(v1alpha1.ActionPromote)
 	s.promoted("v2")
+}
+
+// atHosts waits until these versions are met by who enters at the service's host and at the preview host.
+func (s *scenario) atHosts(service, preview string) {
+	s.t.Helper()
+	for host, version := range map[string]string{"predict.example.com": service, "preview.example.com": preview} {
+		s.entered(host, host+" to lead to "+version, func(routes []envoy.Route) error {
+			for _, authority := range []string{host, host + ":80"} {
+				if got, _ := meets(routes, map[string]string{":authority": authority}, 0); got != version {
+					return fmt.Errorf("at %s one meets %s", authority, got)
+				}
+			}
+			return nil
+		})
+	}
 }
 
 // previewed waits until nobody but who sends the headers meets v2, and somebody is asked to approve.

@@ -16,6 +16,9 @@ type Request struct {
 
 // header is the value that is compared: several of one name are joined.
 func (q Request) header(name string) (string, bool) {
+	if name == ":authority" {
+		return q.Authority, true
+	}
 	values := q.Headers[name]
 	separator := ","
 	if name == "cookie" {
