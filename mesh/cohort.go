@@ -14,7 +14,7 @@ type Cohort struct {
 
 // cohort sends them to the canary; there is no such route without one.
 func cohort(t Traffic) []Route {
-	i := slices.IndexFunc(t.Shares, func(s Share) bool { return s.Variant == Canary })
+	i := canaryOf(t)
 	if t.Cohort == nil || i < 0 {
 		return nil
 	}

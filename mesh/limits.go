@@ -41,11 +41,13 @@ const (
 	RunVersions Feature = "predictors of its own"
 	// HashUnits assigns by the hash of a header.
 	HashUnits Feature = "assignment by hash"
+	// Mirrors are copies of requests to a version whose answers nobody sees.
+	Mirrors Feature = "a mirror"
 )
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts, Mirrors}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -105,6 +107,7 @@ func (t Traffic) asks() []Feature {
 	need(HashUnits, t.HashHeader != "")
 	need(Pins, t.Preview)
 	need(PreviewHosts, len(t.PreviewHosts) > 0)
+	need(Mirrors, t.Mirror > 0)
 	need(RunVersions, t.Serving != nil)
 	need(Cohorts, t.Cohort != nil)
 	need(FollowTiers, len(t.Tiers) > 0)

@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 		t.Shares = append(t.Shares, Share{Variant: "a", Version: "v3"}, Share{Variant: "b", Version: "v4"})
 	}
 	why := map[Feature]string{
-		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", PreviewHosts: "v", Variants: "at most 3",
+		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", PreviewHosts: "v", Mirrors: "i", Variants: "at most 3",
 	}
 	everything := Limits{Plane: "P", Can: Features()}
 	nothing := Limits{Plane: "P", Why: why}
@@ -39,6 +39,7 @@ func TestLimits(t *testing.T) {
 		"Cohort":      {"So is a cohort.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}} }, []Feature{Cohorts}},
 		"Tiers":       {"So are tiers.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Tiers = []Tier{{"a", 80}} }, []Feature{FollowTiers}},
 		"Hash":        {"So is a hash.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.HashHeader = "x-vehicle" }, []Feature{HashUnits}},
+		"Mirror":      {"So is a mirror.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Mirror = 10 }, []Feature{Mirrors}},
 		"Preview":     {"Testers ask for it before there is a split.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Preview = true }, []Feature{Pins}},
 		"PreviewHost": {"So do those who know a host.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.PreviewHosts = []string{"preview.example.com"} }, []Feature{PreviewHosts}},
 		"TooMany":     {"Four variants are more than three.", Limits{Plane: "P", Can: Features(), Most: 3, Why: why}, arms, []Feature{Variants}},
@@ -89,7 +90,7 @@ func TestUnsupportedErrorIsASentence(t *testing.T) {
 // that asks looks at, or one that every data plane expresses.
 func TestEveryFieldAsks(t *testing.T) {
 	known := map[reflect.Type][]string{
-		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "Cohort", "HashHeader", "RateLimit", "Policy", "Tiers", "Serving", "Preview", "PreviewHosts"},
+		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "Cohort", "HashHeader", "RateLimit", "Policy", "Tiers", "Serving", "Preview", "PreviewHosts", "Mirror"},
 		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways", "Delegate", "Protocol", "Ports"},
 		reflect.TypeFor[Share]():   {"Variant", "Version", "Buckets"},
 	}

@@ -47,7 +47,7 @@ func at(port int, all []Route) []Route {
 	return all
 }
 
-// routes are those of one port.
+// routes are those of one port. Users' requests, which are none of the testers', are mirrored.
 func routes(t Traffic) []Route {
 	var pins, splits []Route
 	for _, s := range t.Shares[1:] {
@@ -63,9 +63,15 @@ func routes(t Traffic) []Route {
 	all = append(all, splits...)
 	if len(stable.Buckets) > 0 {
 		// Any valid bucket, not the stable set: whatever a variant above did not take is stable.
-		all = append(all, owned(t, stable, allBuckets())...)
+		users := owned(t, stable, allBuckets())
+		for i := range users {
+			users[i].Mirror = t.Copies()
+		}
+		all = append(all, users...)
 	}
-	return append(all, rest(t))
+	last := rest(t)
+	last.Mirror = t.Copies()
+	return append(all, last)
 }
 
 // Stream says where the connections to a port lead. The weights sum to 100, and a destination has no headers.

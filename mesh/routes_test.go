@@ -394,6 +394,36 @@ func TestArms(t *testing.T) {
 }
 
 // TestRoutesLeaveTheTrafficAlone guards against slices shared with the argument.
+// TestMirrorIsOfUsers holds that every way of a user is mirrored and none of a tester's, and that a mirror changes nothing else.
+func TestMirrorIsOfUsers(t *testing.T) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			traffic := ramp(0, way.header, way.cookie)
+			traffic.Cohort = &Cohort{"x-fleet", []string{"works"}}
+			traffic.Service.Ports = []Port{{8081, HTTP}}
+			plain := Routes(traffic)
+			traffic.Mirror = 10
+			if err := traffic.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			mirrored := Routes(traffic)
+			for i, r := range mirrored {
+				var want *Mirror
+				if !strings.HasPrefix(r.Name, "pin-") && !strings.HasPrefix(r.Name, "canary-") {
+					want = &Mirror{"v2", 10}
+				}
+				if diff := cmp.Diff(want, r.Mirror); diff != "" {
+					t.Errorf("route %q: -want mirror, +got:\n%s", r.Name, diff)
+				}
+				mirrored[i].Mirror = nil
+			}
+			if diff := cmp.Diff(plain, mirrored); diff != "" {
+				t.Errorf("a mirror changes more than the mirror: -without, +with:\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestRoutesLeaveTheTrafficAlone(t *testing.T) {
 	traffic, same := ramp(25, true, true), ramp(25, true, true)
 	first := Routes(traffic)

@@ -138,6 +138,9 @@ type Traffic struct {
 	// PreviewHosts are further hosts that enter through the service's gateways. Who asks for one meets the canary while there
 	// is one, whatever the buckets say.
 	PreviewHosts []string
+	// Mirror is the share of the users' requests, in percent, of which the canary gets a copy while Stable owns all buckets.
+	// Nobody sees its answers.
+	Mirror int
 }
 
 // StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.
@@ -178,4 +181,12 @@ type Route struct {
 	Port int
 	// NoRetries is set where a retry could pick another variant.
 	NoRetries bool
+	// Mirror is who gets copies of the requests; nil for nobody.
+	Mirror *Mirror
+}
+
+// Mirror is a version that gets copies of some requests, in percent. What it answers is thrown away.
+type Mirror struct {
+	Version string
+	Percent int
 }

@@ -77,6 +77,7 @@ func (t Traffic) Validate() error {
 		t.validateStreams(),
 		t.validateHash(),
 		t.validateTiers(),
+		t.validateMirror(),
 	)
 }
 

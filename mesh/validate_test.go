@@ -51,6 +51,12 @@ func TestValidate(t *testing.T) {
 			t.Cookie, t.HashHeader = nil, "x-vehicle-id"
 			t.Shares = append(t.Shares, Share{"a", "v3", nil}, Share{"b", "v4", nil})
 		}, []string{"hashHeader", "more than 3 variants, and there are 4"}},
+		"Mirror":       {"Copies go to a canary that nobody meets.", func(t *Traffic) { *t = ramp(0, true, true); t.Mirror = 100 }, nil},
+		"MirrorRange":  {"More than all cannot be copied.", func(t *Traffic) { *t = ramp(0, true, true); t.Mirror = 101 }, []string{"mirror 101", "between 1 and 100"}},
+		"MirrorSplit":  {"What is copied is stable's.", func(t *Traffic) { t.Mirror = 10 }, []string{"mirror 10", `unless "stable" owns all buckets`}},
+		"MirrorNobody": {"Somebody gets the copies.", func(t *Traffic) { t.Shares, t.Mirror = []Share{{Stable, "v1", allBuckets()}}, 10 }, []string{"mirror 10", `the variant "canary"`}},
+		"MirrorTCP":    {"A connection cannot be copied.", func(t *Traffic) { *t = ramp(0, false, false); t.Service.Protocol, t.Mirror = TCP, 10 }, []string{`service.protocol "TCP"`, "with mirror"}},
+		"MirrorTiers":  {"The tiers would take a copy for stable's.", func(t *Traffic) { *t = ramp(0, true, true); t.Mirror, t.Tiers = 10, []Tier{{"a", 80}} }, []string{"tiers", "with mirror"}},
 		"NoRollout":    {"Objects need a name.", func(t *Traffic) { t.Rollout = "" }, []string{`rollout ""`, "must be a DNS name"}},
 		"LongRollout":  {"The name is a label value too.", func(t *Traffic) { t.Rollout = strings.Repeat("r", 64) }, []string{"rollout", "at most 63 characters"}},
 		"Namespace":    {"A namespace is one label of the host.", func(t *Traffic) { t.Service.Namespace = "a.b" }, []string{`service.namespace "a.b"`, "must be a DNS label"}},

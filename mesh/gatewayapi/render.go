@@ -21,7 +21,7 @@ const maxVariants = 7
 func Limits() mesh.Limits {
 	return mesh.Limits{
 		Plane: "GatewayAPI",
-		Can:   []mesh.Feature{mesh.Split, mesh.HeaderBuckets, mesh.Cohorts, mesh.Exposure, mesh.Variants, mesh.Pins},
+		Can:   []mesh.Feature{mesh.Split, mesh.HeaderBuckets, mesh.Cohorts, mesh.Exposure, mesh.Variants, mesh.Pins, mesh.Mirrors},
 		Most:  maxVariants,
 		Why: map[mesh.Feature]string{
 			mesh.CookieBuckets: "a rule of an HTTPRoute has at most 16 destinations, and a bucket is drawn from 100; use a bucket header",
@@ -94,13 +94,22 @@ func rule(s mesh.Service, r mesh.Route) map[string]any {
 	out["backendRefs"] = backends
 	// Headers of the only destination are set by the rule: more gateways know that than headers by destination.
 	if len(r.Destinations) == 1 {
-		out["filters"] = headers(r.Destinations[0])
+		out["filters"] = append(headers(r.Destinations[0]), copies(s, r.Mirror)...)
 		return out
 	}
 	for i, d := range r.Destinations {
 		backends[i].(map[string]any)["filters"] = headers(d)
 	}
 	return out
+}
+
+// copies send a share of the requests to a further version. Where there are some, stable is the only destination.
+func copies(s mesh.Service, m *mesh.Mirror) []any {
+	if m == nil {
+		return nil
+	}
+	to := map[string]any{"group": "", "kind": "Service", "name": s.Of(m.Version), "port": int64(s.Port)}
+	return []any{map[string]any{"type": "RequestMirror", "requestMirror": map[string]any{"backendRef": to, "percent": int64(m.Percent)}}}
 }
 
 func everyPath() map[string]any { return map[string]any{"type": "PathPrefix", "value": "/"} }

@@ -74,6 +74,9 @@ func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 			AddResponse: d.GetHeaders().GetResponse().GetAdd(),
 		})
 	}
+	if to := h.Mirror; to != nil {
+		r.Mirror = &mesh.Mirror{Version: versions[to.Subset], Percent: int(h.MirrorPercentage.GetValue())}
+	}
 	return r
 }
 
@@ -106,6 +109,9 @@ func TestEverySubsetExists(t *testing.T) {
 				if d.Destination.Host != traffic.Service.FQDN() || d.Destination.Port.GetNumber() != uint32(portOf(h, traffic)) {
 					t.Errorf("Route %q leads to %v", h.Name, d.Destination)
 				}
+			}
+			if m := h.Mirror; m != nil && (m.Host != traffic.Service.FQDN() || m.Port.GetNumber() != uint32(portOf(h, traffic)) || !slices.Contains(subsets(o.DestinationRule), m.Subset)) {
+				t.Errorf("Route %q is mirrored to %v", h.Name, m)
 			}
 		}
 	})

@@ -83,6 +83,10 @@ func httpRoute(host string, port int, r mesh.Route) *api.HTTPRoute {
 	for _, d := range r.Destinations {
 		out.Route = append(out.Route, httpDestination(host, cmp.Or(r.Port, port), d))
 	}
+	if m := r.Mirror; m != nil {
+		out.Mirror = subsetOf(host, cmp.Or(r.Port, port), m.Version)
+		out.MirrorPercentage = &api.Percent{Value: float64(m.Percent)}
+	}
 	if r.NoRetries {
 		// Zero attempts disable Istio's default of two. In JSON this is "retries: {}", which is not the same as none.
 		out.Retries = &api.HTTPRetry{Attempts: 0}

@@ -14,7 +14,7 @@ import (
 func Limits() mesh.Limits {
 	return mesh.Limits{
 		Plane: "Seldon",
-		Can:   []mesh.Feature{mesh.Split, mesh.Variants},
+		Can:   []mesh.Feature{mesh.Split, mesh.Variants, mesh.Mirrors},
 		Why: map[mesh.Feature]string{
 			mesh.HeaderBuckets: "its split draws every request and reads no bucket; leave assignment out, and let callers resend x-seldon-route",
 			mesh.CookieBuckets: "its split draws every request and sets no cookie; leave assignment out, and let callers resend x-seldon-route",
@@ -56,7 +56,9 @@ func Render(t mesh.Traffic) (mesh.Object, error) {
 			candidates = append(candidates, map[string]any{"name": Model(t.Service, version), "weight": int64(weights[version])})
 		}
 	}
-	return t.Object("mlops.seldon.io/v1alpha1", "Experiment", t.Rollout, map[string]any{
-		"resourceType": "model", "candidates": candidates,
-	}), nil
+	spec := map[string]any{"resourceType": "model", "candidates": candidates}
+	if m := t.Copies(); m != nil {
+		spec["mirror"] = map[string]any{"name": Model(t.Service, m.Version), "percent": int64(m.Percent)}
+	}
+	return t.Object("mlops.seldon.io/v1alpha1", "Experiment", t.Rollout, spec), nil
 }

@@ -194,6 +194,9 @@ func (w *meshWorld) meant() []envoy.Route {
 			if w.traffic.HashHeader != "" && r.Name == w.traffic.HashRoute() {
 				e.Hash = []string{"decides", "header " + w.traffic.HashHeader}
 			}
+			if r.Mirror != nil {
+				e.Mirrors = []string{fmt.Sprintf("%s %d%%", w.cluster(r.Mirror.Version), r.Mirror.Percent)}
+			}
 			if !r.NoRetries {
 				// Istio's default.
 				e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"

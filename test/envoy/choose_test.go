@@ -6,6 +6,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -116,6 +117,8 @@ func TestRefused(t *testing.T) {
 	drawn.GetWeightedClusters().RandomValueSpecifier = &routev3.WeightedCluster_HeaderName{HeaderName: "h"}
 	once := route(match(), to("v1"))
 	once.RequestHeadersToAdd = []*corev3.HeaderValueOption{{AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT}}
+	mirrored := to("v1")
+	mirrored.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{ClusterHeader: "h"}}
 	for reason, vh := range map[string]*routev3.VirtualHost{
 		"a query":                 host(route(query, to("v1"))),
 		"another comparison":      host(route(match(header("h", contains, nil)), to("v1"))),
@@ -125,10 +128,30 @@ func TestRefused(t *testing.T) {
 		"a cluster by a header":   host(route(match(), &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: "h"}})),
 		"a direct response":       host(&routev3.Route{Match: match(), Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{}}}),
 		"a header only if absent": host(once),
+		"a mirror by a header":    host(route(match(), mirrored)),
 	} {
 		if routes, err := Routes(vh); err == nil {
 			t.Errorf("%s is not refused: %+v", reason, routes)
 		}
+	}
+}
+
+func TestMirrors(t *testing.T) {
+	action := to("v1")
+	for _, f := range []*corev3.RuntimeFractionalPercent{
+		nil,
+		{DefaultValue: &typev3.FractionalPercent{Numerator: 10}},
+		{DefaultValue: &typev3.FractionalPercent{Numerator: 1250, Denominator: typev3.FractionalPercent_TEN_THOUSAND}},
+		{DefaultValue: &typev3.FractionalPercent{Numerator: 500_000, Denominator: typev3.FractionalPercent_MILLION}},
+	} {
+		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{Cluster: "v2", RuntimeFraction: f})
+	}
+	routes, err := Routes(host(route(match(), action)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"v2 100%", "v2 10%", "v2 12.5%", "v2 50%"}, routes[0].Mirrors); diff != "" {
+		t.Errorf("Mirrors: -want, +got:\n%s", diff)
 	}
 }
 

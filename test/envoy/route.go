@@ -11,6 +11,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -27,8 +28,8 @@ type Route struct {
 	RetryCodes []uint32
 	// Timeout of the whole exchange; 0 is none.
 	Timeout time.Duration
-	// Hash policies ("decides" before them where they choose the destination), mirrors and what the route changes of filters,
-	// in words; Siskin's routes have none but the hashed one.
+	// Hash policies ("decides" before them where they choose the destination), mirrors ("CLUSTER 10%") and what the route changes
+	// of filters, in words; Siskin's routes have none but the hashed one, and those of a shadow.
 	Hash, Mirrors, Filters []string
 
 	holds func(Request) bool
@@ -83,7 +84,11 @@ func readRoute(in *routev3.Route) (Route, error) {
 		out.Hash = append(out.Hash, words)
 	}
 	for _, m := range action.GetRequestMirrorPolicies() {
-		out.Mirrors = append(out.Mirrors, m.GetCluster())
+		words, err := readMirror(m)
+		if err != nil {
+			return out, err
+		}
+		out.Mirrors = append(out.Mirrors, words)
 	}
 	for _, l := range action.GetRateLimits() {
 		out.Filters = append(out.Filters, l.String())
@@ -93,6 +98,21 @@ func readRoute(in *routev3.Route) (Route, error) {
 	}
 	slices.Sort(out.Filters)
 	return out, nil
+}
+
+// readMirror is who gets copies of which share of the requests. That the copies are not traced, as istiod asks where the mesh
+// says so, is nothing to the choice.
+func readMirror(in *routev3.RouteAction_RequestMirrorPolicy) (string, error) {
+	if err := only(in, "cluster", "runtime_fraction", "trace_sampled"); err != nil {
+		return "", err
+	}
+	percent := 100.0 // of a policy without a fraction
+	if f := in.GetRuntimeFraction().GetDefaultValue(); f != nil {
+		percent = float64(f.GetNumerator()) / map[typev3.FractionalPercent_DenominatorType]float64{
+			typev3.FractionalPercent_HUNDRED: 1, typev3.FractionalPercent_TEN_THOUSAND: 1e2, typev3.FractionalPercent_MILLION: 1e4,
+		}[f.GetDenominator()]
+	}
+	return fmt.Sprintf("%s %g%%", in.GetCluster(), percent), nil
 }
 
 // only fails when the message has a field that is set and not named.
