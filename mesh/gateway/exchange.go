@@ -56,6 +56,10 @@ type exchange struct {
 	body      body
 	upstream  watchedBody
 	out       outcome
+	// sent is when a request that may be copied went upstream. Each of the copies waits for its answer.
+	sent     time.Time
+	copies   []chan<- response
+	answered response
 	// done is set when the response was written to its end.
 	done    bool
 	cancels []context.CancelFunc
@@ -93,8 +97,13 @@ func (x *exchange) end() {
 	}
 	x.leave()
 	x.series.observe(x.out, time.Since(x.started))
+	if !x.sent.IsZero() {
+		x.series.arrived(x.out, time.Since(x.sent))
+	}
+	x.hand()
 	clear(x.cancels)
-	*x = exchange{g: x.g, proxy: x.proxy, cancels: x.cancels[:0]}
+	clear(x.copies)
+	*x = exchange{g: x.g, proxy: x.proxy, cancels: x.cancels[:0], copies: x.copies[:0]}
 	x.g.exchanges.Put(x)
 }
 
@@ -314,6 +323,10 @@ func (x *exchange) received(res *http.Response) error {
 		x.upstream.ReadCloser = res.Body
 		res.Body = &x.upstream
 	}
+	if len(x.copies) > 0 {
+		x.answered = newResponse(res)
+		x.upstream.kept, x.upstream.most = &x.answered.body, x.g.MaxBodyBytes
+	}
 	return nil
 }
 
@@ -333,19 +346,4 @@ func (x *exchange) failure(err error) (code int, flag, text string) {
 		return http.StatusServiceUnavailable, flagConnect, "upstream connect error\n"
 	}
 	return http.StatusServiceUnavailable, flagReset, "upstream reset before headers\n"
-}
-
-// watchedBody remembers that the upstream broke off.
-type watchedBody struct {
-	io.ReadCloser
-	err error
-}
-
-// Read is part of io.Reader.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.err = err
-	}
-	return n, err
 }

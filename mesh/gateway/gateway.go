@@ -83,6 +83,9 @@ type Options struct {
 	// MaxBodyBytes is the largest request body that is kept for retries and mirrors, 64 KiB by default. A longer one,
 	// and one of unknown length, is sent as it comes, is not mirrored, and is sent again only while nothing of it was.
 	MaxBodyBytes int64
+	// ShadowTolerance is how far apart two numbers of a request's answer and of its copy's may be and still be the same, as a share
+	// of the greater one, or of 1 where both are smaller; 1e-6 by default.
+	ShadowTolerance float64
 	// MaxMirrors is how many copies of requests may be in flight, 64 by default. Copies beyond that are dropped.
 	MaxMirrors int
 }
@@ -145,6 +148,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 64 << 10
+	}
+	if o.ShadowTolerance == 0 {
+		o.ShadowTolerance = 1e-6
 	}
 	if o.MaxMirrors == 0 {
 		o.MaxMirrors = 64

@@ -29,6 +29,7 @@ type Metrics struct {
 	unready   prometheus.Counter
 	retries   prometheus.Counter
 	mirrored  *prometheus.CounterVec
+	answers   *prometheus.CounterVec
 }
 
 // BucketLabel is the label of istio_requests_total that holds the unit's bucket, where it is counted.
@@ -90,11 +91,15 @@ func (o MetricsOptions) New(r prometheus.Registerer) *Metrics {
 			Name: "siskin_gateway_mirrored_requests_total", Help: "Copies of requests by result: sent, failed, or dropped because the body or the number of copies in flight was too large.",
 		}, []string{"result"}),
 	}
+	m.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "siskin_gateway_shadow_answers_total",
+		Help: "Answers to copies of requests, by what they are beside the request's own: same, different, failed (none came), or skipped (not compared).",
+	}, []string{"destination_service_name", "destination_service_namespace", "destination_version", "result"})
 	for _, result := range []string{mirrorSent, mirrorFailed, mirrorDropped} {
 		m.mirrored.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.sent, m.requests, m.durations, m.refused, m.applied, m.loads, m.unready, m.retries, m.mirrored)
+		r.MustRegister(m.sent, m.requests, m.durations, m.refused, m.applied, m.loads, m.unready, m.retries, m.mirrored, m.answers)
 	}
 	return m
 }
@@ -105,6 +110,19 @@ const (
 	mirrorFailed  = "failed"
 	mirrorDropped = "dropped"
 )
+
+// What the answer to a copy is beside the request's own.
+const (
+	shadowSame      = "same"
+	shadowDifferent = "different"
+	shadowFailed    = "failed"
+	shadowSkipped   = "skipped"
+)
+
+// shadowed counts the answer to a copy.
+func (m *Metrics) shadowed(p peer, result string) {
+	m.answers.WithLabelValues(p.serviceName, p.serviceNamespace, p.version, result).Inc()
+}
 
 // durationBounds are Istio's, in milliseconds.
 func durationBounds() []float64 {
@@ -119,6 +137,16 @@ type outcome struct {
 	grpc  bool
 	// bucket is the unit's, or noBucket.
 	bucket int8
+	// arrived is set where the destination counts, and not the source.
+	arrived bool
+}
+
+// reporter is Istio's word for who counts.
+func (o outcome) reporter() string {
+	if o.arrived {
+		return "destination"
+	}
+	return "source"
 }
 
 // noBucket stands for a request whose unit has no bucket, or where buckets are not counted.
@@ -165,6 +193,15 @@ func (s *series) observe(o outcome, took time.Duration) {
 	c.durations.Observe(float64(took) / float64(time.Millisecond))
 }
 
+// arrived counts a request as its destination's proxy would: from when it was sent there, and nothing that never came. Only
+// requests that may be copied, and their copies, are counted so: a source does not count its copies.
+func (s *series) arrived(o outcome, took time.Duration) {
+	if o.flags != flagConnect {
+		o.arrived = true
+		s.observe(o, took)
+	}
+}
+
 func (o outcome) bucketLabel() string {
 	if o.bucket == noBucket {
 		return unknown
@@ -188,7 +225,7 @@ func (s *series) add(o outcome) child {
 	}
 	p := s.peer
 	values := []string{
-		"source", s.source.Workload, orUnknown(s.source.Namespace), p.workload, p.workloadNamespace,
+		o.reporter(), s.source.Workload, orUnknown(s.source.Namespace), p.workload, p.workloadNamespace,
 		p.service, p.serviceName, p.serviceNamespace, p.version, p.revision, p.app,
 		protocol, strconv.Itoa(o.code), o.flags, unknown,
 	}

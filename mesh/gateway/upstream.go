@@ -142,6 +142,9 @@ func location(to *api.HTTPRedirect, r *http.Request) string {
 // the same destination as the route's policy says: a retry never changes the variant.
 func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	x.endpoint.sent.Inc()
+	if len(x.route.mirrors) > 0 {
+		x.sent = time.Now()
+	}
 	for try := 0; ; try++ {
 		res, err := x.try(out)
 		if try >= x.route.retry.attempts || !x.again(res, err) {
@@ -226,53 +229,4 @@ func (p *retry) wantsStatus(res *http.Response) bool {
 		return p.conditions[grpc[status[0]]]
 	}
 	return false
-}
-
-// mirrorTimeout bounds a copy's life.
-const mirrorTimeout = 15 * time.Second
-
-// copyTo sends a copy of the request to the mirror and forgets the response. Nothing that happens to the copy is seen by
-// the client: what cannot be copied at once is dropped.
-func (x *exchange) copyTo(m *mirror, out *http.Request) {
-	if !x.g.drawn(m.perMillion) {
-		return
-	}
-	e := m.cluster.pick(x.g.Draw, nil)
-	if e == nil || x.body.stream != nil {
-		x.g.Metrics.mirrored.WithLabelValues(mirrorDropped).Inc()
-		return
-	}
-	select {
-	case x.g.slots <- struct{}{}:
-	default:
-		x.g.Metrics.mirrored.WithLabelValues(mirrorDropped).Inc()
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(out.Context()), mirrorTimeout)
-	shadow := out.Clone(ctx)
-	shadow.URL.Host = e.address
-	name, port := splitAuthority(out.Host)
-	if shadow.Host = name + "-shadow"; port != "" {
-		shadow.Host += ":" + port
-	}
-	kept := body{kept: x.body.kept}
-	kept.attach(shadow)
-	g := x.g
-	g.copies.Go(func() {
-		defer cancel()
-		defer func() { <-g.slots }()
-		g.Metrics.mirrored.WithLabelValues(g.send(shadow)).Inc()
-	})
-}
-
-func (g *Gateway) send(shadow *http.Request) string {
-	res, err := g.Transport.RoundTrip(shadow)
-	if err != nil {
-		return mirrorFailed
-	}
-	_, err = io.Copy(io.Discard, res.Body)
-	if errors.Join(err, res.Body.Close()) != nil {
-		return mirrorFailed
-	}
-	return mirrorSent
 }

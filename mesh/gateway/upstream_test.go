@@ -185,7 +185,7 @@ func TestMirror(t *testing.T) {
 	if sent, dropped := g.count(t, "siskin_gateway_mirrored_requests_total", "result", "sent"), g.count(t, "siskin_gateway_mirrored_requests_total", "result", "dropped"); sent != 1 || dropped != 1 {
 		t.Errorf("mirrored %v, dropped %v, want 1 and 1", sent, dropped)
 	}
-	if got := g.count(t, "istio_requests_total"); got != 2 {
+	if got := g.count(t, "istio_requests_total", "reporter", "source"); got != 2 {
 		t.Errorf("istio_requests_total = %v: copies are no requests", got)
 	}
 }
