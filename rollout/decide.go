@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -60,8 +61,9 @@ var rules = [...]rule{
 	whenOutOfTime,
 }
 
-// Decide says what the rollout does next.
+// Decide says what the rollout does next. A gate that cannot judge a shadow does not hold it.
 func Decide(s Situation) Outcome {
+	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), func(f Finding) bool { return f.Reason == NotOfCopies })
 	for _, r := range rules {
 		if o, ok := r(s); ok {
 			return o
@@ -119,14 +121,20 @@ func whenWarned(s Situation) (Outcome, bool) {
 // whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
 // ready endpoint. At the cap it asks for somebody.
 func whenNotReady(s Situation) (Outcome, bool) {
-	if s.overdue() {
+	if !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) {
 		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("the canary had no ready endpoint after %s", s.Plan.Cap)}, !s.CanaryReady
 	}
 	return Outcome{Hold, CanaryNotReady, "the canary has no ready endpoint"}, !s.CanaryReady
 }
 
-// overdue says whether the step has waited as long as it may.
-func (s Situation) overdue() bool { return !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) }
+// overdue says whether the step has waited as long as it may. A shadow waits from when the canary was ready.
+func (s Situation) overdue() bool {
+	since := s.Run.Waiting
+	if s.Run.StepStarted.After(since) {
+		since = s.Run.StepStarted
+	}
+	return !s.Now.Before(since.Add(s.Plan.Cap))
+}
 
 func whenNotBegun(s Situation) (Outcome, bool) {
 	if len(s.Plan.Steps) == 0 {
@@ -141,15 +149,21 @@ func whenNotBegun(s Situation) (Outcome, bool) {
 	if o, previewing := preview(s); previewing {
 		return o, true
 	}
+	if s.Run.Shadowed(s.Plan) {
+		return Outcome{}, false // the gates have a word in it, as at a step
+	}
 	return Outcome{Advance, CanaryReady, fmt.Sprintf("the canary is ready; first step: %d %%", s.Plan.Steps[0].Weight)}, true
 }
 
-// preview keeps every unit on stable while testers look at the canary, until its time is over or somebody promotes.
+// preview keeps every unit on stable while testers look at the canary, or while it gets copies of requests, until its time is
+// over or somebody promotes.
 func preview(s Situation) (Outcome, bool) {
-	p := s.Plan.Preview
+	p, shadow := s.Plan.Preview, s.Plan.Shadow
 	switch {
-	case s.Asked == AskPromote && p != Preview{}:
+	case s.Asked == AskPromote && (p != Preview{} || shadow != Shadow{}):
 		return Outcome{Advance, StepSkipped, fmt.Sprintf("preview ended by request; first step: %d %%", s.Plan.Steps[0].Weight)}, true
+	case s.Now.Before(s.Run.StepStarted.Add(shadow.Hold)):
+		return Outcome{Hold, Shadowing, fmt.Sprintf("the canary gets copies of %d %% of the requests for at least %s", shadow.Percent, shadow.Hold)}, true
 	case s.Now.Before(s.Run.StepStarted.Add(p.Hold)):
 		return Outcome{Hold, Previewing, fmt.Sprintf("testers see the canary for at least %s", p.Hold)}, true
 	}
@@ -193,6 +207,9 @@ func (s Situation) unrealised() string {
 }
 
 func whenHolding(s Situation) (Outcome, bool) {
+	if s.Run.Step < 1 {
+		return Outcome{}, false // a shadow has had its time
+	}
 	hold := s.Plan.step(s.Run.Step).Hold
 	left := s.Run.StepStarted.Add(hold).Sub(s.Now)
 	if left <= 0 {

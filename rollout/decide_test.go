@@ -33,6 +33,14 @@ func with(change func(s *Situation)) Situation {
 	return s
 }
 
+// shadowing is a situation before the first step, at the end of a shadow's hold.
+func shadowing(change func(s *Situation)) Situation {
+	return with(func(s *Situation) {
+		s.Run.Step, s.Plan.Shadow, s.Now = 0, Shadow{Percent: 10, Hold: time.Minute}, t0.Add(time.Minute)
+		change(s)
+	})
+}
+
 type want struct {
 	Decision
 	Reason
@@ -186,6 +194,63 @@ func TestDecide(t *testing.T) {
 				s.Run.Step, s.Plan.Preview, s.Findings = 0, Preview{Ask: true}, found(Harm)
 			}),
 			want{Rollback, ErrorsHarm},
+		},
+		"Shadow": {
+			"copies are made for a time, whatever the gates say already",
+			shadowing(func(s *Situation) { s.Now = t0.Add(time.Minute - 1) }),
+			want{Hold, Shadowing},
+		},
+		"ShadowJudged": {
+			"then the gates have a word in it",
+			shadowing(func(s *Situation) { s.Findings = found(Pass, Wait) }),
+			want{Hold, CollectingEvidence},
+		},
+		"ShadowPasses": {
+			"units see the canary when they pass",
+			shadowing(func(*Situation) {}),
+			want{Advance, StepPassed},
+		},
+		"ShadowNotJudged": {
+			"a gate that nothing of a copy reaches does not hold it",
+			shadowing(func(s *Situation) { s.Findings[1].Verdict, s.Findings[1].Reason = NoData, NotOfCopies }),
+			want{Advance, StepPassed},
+		},
+		"ShadowWithoutData": {
+			"one that has no data though it could holds it",
+			shadowing(func(s *Situation) { s.Findings = found(Pass, NoData) }),
+			want{Hold, NoBlocks},
+		},
+		"ShadowAtCap": {
+			"until the cap",
+			shadowing(func(s *Situation) { s.Findings, s.Now = found(Pass, NoData), atCap }),
+			want{Pause, NoBlocks},
+		},
+		"ShadowOfALateCanary": {
+			"the time that the canary took to come up is none of the shadow's",
+			shadowing(func(s *Situation) {
+				s.Findings, s.Now, s.Run.StepStarted = found(Pass, Wait), atCap, atCap.Add(-time.Minute)
+			}),
+			want{Hold, CollectingEvidence},
+		},
+		"ShadowSpreads": {
+			"no gate passes before the proxies know of the mirror",
+			shadowing(func(s *Situation) { s.Spreading = "1 of 3 proxies" }),
+			want{Hold, Converging},
+		},
+		"ShadowHarm": {
+			"copies that fail reject a version that nobody has met",
+			shadowing(func(s *Situation) { s.Findings, s.Now = found(Harm), t0 }),
+			want{Rollback, ErrorsHarm},
+		},
+		"ShadowPromoted": {
+			"somebody may end it",
+			shadowing(func(s *Situation) { s.Asked, s.Findings, s.Now = AskPromote, found(NoData), t0 }),
+			want{Advance, StepSkipped},
+		},
+		"ShadowAndPreview": {
+			"testers look as long as theirs lasts",
+			shadowing(func(s *Situation) { s.Plan.Preview = Preview{Ask: true} }),
+			want{Hold, AwaitingPromotion},
 		},
 		"NoSteps": {
 			"a plan without steps leads nowhere",
@@ -365,6 +430,7 @@ func anySituation(r *rand.Rand) Situation {
 	p.Steps = p.Steps[:r.IntN(4)]
 	p.RollbackAtCap = r.IntN(2) == 0
 	p.Preview = pick(r, Preview{}, Preview{Hold: time.Minute}, Preview{Ask: true})
+	p.Shadow = pick(r, Shadow{}, Shadow{Percent: 10}, Shadow{Percent: 100, Hold: time.Minute})
 	p.Cap = time.Duration(r.IntN(200)) * time.Minute
 	s := Situation{
 		Plan: p, CanaryReady: r.IntN(4) > 0,
@@ -382,6 +448,9 @@ func anySituation(r *rand.Rand) Situation {
 	}
 	if r.IntN(5) == 0 {
 		s.Findings = warned(s.Findings)
+	}
+	if r.IntN(5) == 0 {
+		s.Findings = append(s.Findings, Finding{Gate: Gate{Name: "quality", Type: Mean}, Verdict: NoData, Reason: NotOfCopies})
 	}
 	return s
 }

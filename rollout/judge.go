@@ -114,6 +114,10 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 	f := Finding{Gate: g, Stable: math.NaN(), Canary: math.NaN(), Low: 0, High: math.Inf(1)}
 	f.LogHarmBound = math.Log(float64(max(p.harmGates(), 1)) / p.FalseAlarm)
 	f.LogSafetyBound = math.Log(1 / p.missPerStep())
+	if r.Shadowed(p) && !g.JudgesCopies() {
+		f.Verdict, f.Reason, f.Message = NoData, NotOfCopies, "copies of requests tell nothing here; it is judged from the first step on"
+		return f
+	}
 	if t.Broken != "" {
 		f.Verdict, f.Reason, f.LogHarm = Invalid, t.Broken, math.Inf(-1)
 		f.Message = brokenMessage(g, t)
@@ -167,7 +171,7 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 	since := now.Add(-patience)
 	fresh := func(last time.Time) bool { return last.After(since) }
 	switch {
-	case r.Step < 1 || fresh(t.LastData) || now.Before(due):
+	case (r.Step < 1 && !r.Shadowed(p)) || fresh(t.LastData) || now.Before(due):
 		return "", ""
 	case fresh(t.StableData):
 		return NoCanary, fmt.Sprintf("nothing was counted for the canary in the last %s", patience)
@@ -200,7 +204,7 @@ func measureEvents(p Plan, g Gate, t *Trail, f *Finding) {
 }
 
 func measureMean(p Plan, g Gate, t *Trail, f *Finding) {
-	f.LogHarm = t.runLogHarm(g, len(p.Steps))
+	f.LogHarm = t.runLogHarm(g, p.judgements(g))
 	over := ""
 	f.Canary, f.Stable, over = t.meansOf(g)
 	f.Message = fmt.Sprintf("canary %s, stable %s %s", figure(f.Canary), figure(f.Stable), over)

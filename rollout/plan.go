@@ -76,9 +76,17 @@ type Preview struct {
 	Ask  bool
 }
 
+// Shadow is a time before the first step in which the canary gets copies of users' requests, and nobody sees its answers.
+type Shadow struct {
+	// Percent of the requests are copied; 0 for no shadow. Hold is the shortest time, from when the canary was ready last.
+	Percent int
+	Hold    time.Duration
+}
+
 // Plan is how a run is to go: what the spec says, in the terms of this package.
 type Plan struct {
 	Preview Preview
+	Shadow  Shadow
 	Steps   []Step
 	Gates   []Gate
 	// Interval is the length of a block, WarmUp the time after a change of weight that is not judged.
@@ -98,6 +106,18 @@ type Plan struct {
 
 // bounded says whether one observation of a mean by blocks has bounds, so that it is judged by an exact test.
 func (g Gate) bounded() bool { return g.Type == Mean && g.paired() && g.Lowest < g.Highest }
+
+// JudgesCopies says whether the evidence of a shadow tells the gate anything: servers count copies and what they cost. But
+// nobody hears a copy's prediction, units and their buckets are stable's, and who counts what is sent does not count copies.
+func (g Gate) JudgesCopies() bool { return g.byRequest() || g.Type == EnergyPerRequest }
+
+// judgements counts how many times the gate is judged anew: at each step, and before them in a shadow.
+func (p Plan) judgements(g Gate) int {
+	if p.Shadow.Percent > 0 && g.JudgesCopies() {
+		return len(p.Steps) + 1
+	}
+	return len(p.Steps)
+}
 
 // missPerStep is the share of Miss that each step's safety side may spend: a fault that needs load shows only at high
 // weight, so every step is tested anew and the shares add up to Miss.
@@ -126,4 +146,6 @@ type Question struct {
 	// From and To lie on the grid of Interval; the answer has one block for each interval between them.
 	From, To time.Time
 	Interval time.Duration
+	// Copies says that the canary gets copies of requests, which whoever sends them does not count.
+	Copies bool
 }

@@ -36,6 +36,9 @@ func Begin(id string, p Plan, now time.Time) Run {
 // pastBlocks is how many blocks before the run tell what a bucket was before.
 const pastBlocks = 40
 
+// Shadowed says whether the canary is in its shadow: it gets copies of requests, once it is ready.
+func (r Run) Shadowed(p Plan) bool { return r.Step == 0 && p.Shadow.Percent > 0 }
+
 // Weight is the number of buckets of 100 that see the canary.
 func (r Run) Weight(p Plan) int {
 	if r.Step < 1 {
@@ -46,8 +49,9 @@ func (r Run) Weight(p Plan) int {
 
 // Count returns the run with the blocks added to its evidence. Each block counts once: one that ends at or before
 // LastBlock is passed over, and so is one that began before the present weight had been in force for the warm-up (the
-// block of the change itself among them). What ended before the canary met its first unit is the buckets' own past. Of a
-// block at whose end the weight had not shown yet only what harms is counted. It shares no memory with r.
+// block of the change itself among them). What ended before the canary met its first unit is the buckets' own past; in a
+// shadow it is also judged, by the gates that can. Of a block at whose end the weight had not shown yet only what harms is
+// counted. It shares no memory with r.
 func (r Run) Count(p Plan, blocks []Block) Run {
 	r.Evidence = r.Evidence.fit(p)
 	from := r.StepStarted.Add(p.WarmUp)
@@ -57,6 +61,8 @@ func (r Run) Count(p Plan, blocks []Block) Run {
 		}
 		r.LastBlock = b.End
 		switch {
+		case r.Shadowed(p) && !b.Start.Before(from):
+			r.Evidence.countCopies(p, b)
 		case r.Step < 1 || (r.Step == 1 && !b.End.After(r.StepStarted)):
 			r.Evidence.each(p, func(t *Trail, g Gate) { t.remember(g, b.Counts[g.Name]) })
 		case !b.Start.Before(from):
@@ -70,6 +76,19 @@ func (e Evidence) count(p Plan, b Block, weight int, realised bool) {
 	e.each(p, func(t *Trail, g Gate) {
 		if c, ok := b.Counts[g.Name]; ok {
 			t.count(g, c, b.End, weight, realised)
+		}
+	})
+}
+
+// countCopies adds a block of a shadow: to gates that cannot judge it, it is the buckets' past. No weight is to show.
+func (e Evidence) countCopies(p Plan, b Block) {
+	e.each(p, func(t *Trail, g Gate) {
+		c, ok := b.Counts[g.Name]
+		switch {
+		case !g.JudgesCopies():
+			t.remember(g, c)
+		case ok:
+			t.count(g, c, b.End, 0, true)
 		}
 	})
 }
@@ -91,9 +110,11 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	switch o.Decision {
 	case Advance:
 		r.Evidence = r.Evidence.fit(p)
-		if r.Step > 0 {
-			r.Evidence.each(p, func(t *Trail, g Gate) { t.nextStep(g, len(p.Steps)) })
-		}
+		r.Evidence.each(p, func(t *Trail, g Gate) {
+			if r.Step > 0 || !t.StableData.IsZero() || !t.CanaryData.IsZero() { // before the first step only a shadow counts
+				t.nextStep(g, p.judgements(g))
+			}
+		})
 		r.Share = r.Share.next(r.Weight(p))
 		r.Step++
 		r.StepStarted, r.Waiting = now, now

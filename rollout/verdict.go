@@ -51,6 +51,7 @@ const (
 	ExperimentRunning  Reason = "ExperimentRunning"
 	Previewing         Reason = "Previewing"
 	AwaitingPromotion  Reason = "AwaitingPromotion"
+	Shadowing          Reason = "Shadowing"
 	Converging         Reason = "Converging"
 	WeightNotRealised  Reason = "WeightNotRealised"
 
@@ -60,6 +61,7 @@ const (
 	NoStable       Reason = "NoStableData"
 	BoundsChanged  Reason = "HistogramBoundsChanged"
 	BelowThreshold Reason = "ThresholdBeyondBounds"
+	NotOfCopies    Reason = "NotJudgedOnCopies"
 	// Data that cannot be trusted.
 	SampleRatioMismatch Reason = "SampleRatioMismatch"
 	RequestsUnanswered  Reason = "RequestsUnanswered"

@@ -23,7 +23,7 @@
 //	  directResponse     status, body
 //	  rewrite            uri, authority
 //	  fault              fixedDelay, httpStatus
-//	  mirror, mirrors    of bodies up to Options.MaxBodyBytes
+//	  mirror, mirrors    of bodies up to Options.MaxBodyBytes; the answers are compared and counted
 //	  timeout, retries   attempts, perTryTimeout, backoff, retryOn; a retry stays in the destination that was drawn
 //	  refused            tls, tcp, delegate, corsPolicy, rewrite.uriRegexRewrite, match.statPrefix, header values with "%",
 //	                     gRPC faults, retriable headers, exportTo other than "*"
@@ -49,7 +49,8 @@
 //
 // A local rate limit counts once per gateway for all endpoints that the filter selects, not once per pod. Runtime keys
 // have no effect. perTryTimeout ends when the response's headers are there. Paths are matched as they were sent, without
-// normalisation. Upstreams speak plain HTTP/1.1.
+// normalisation. Upstreams speak plain HTTP/1.1. Requests of mirrored routes, and their copies, are also counted as their
+// destinations would, which have no proxies of their own here.
 package gateway
 
 import (

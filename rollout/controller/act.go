@@ -154,7 +154,7 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 
 // noteRoute tells a repair of a foreign edit from a step of our own.
 func (r *Reconciler) noteRoute(p *pass, kind string) {
-	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
+	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.Mirror == p.ro.Status.Mirror && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
 		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation && p.sameArms() {
 		r.Metrics.repaired(p.ro)
 		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the %s did not show weight %d; wrote it again", kind, p.ro.Status.Weight))

@@ -43,6 +43,9 @@ func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
 		p.Preview = rollout.Preview{Hold: s.Preview.Hold.Duration, Ask: s.Preview.Approval == "Manual"}
 		p.Targeted = s.Preview.Cohort != nil || len(s.Preview.Hosts) > 0
 	}
+	if s := ro.Spec.Strategy; s != nil && s.Shadow != nil {
+		p.Shadow = rollout.Shadow{Percent: int(s.Shadow.Percent), Hold: s.Shadow.Hold.Duration}
+	}
 	if len(p.Steps) == 0 {
 		return p, fmt.Errorf("reading spec.steps: must have at least one step")
 	}

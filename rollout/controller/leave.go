@@ -92,7 +92,7 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 		return err
 	}
 	st := &p.ro.Status
-	st.Run, st.CanaryVersion, st.Weight, st.Experiments, p.run = nil, "", 0, nil, nil
+	st.Run, st.CanaryVersion, st.Weight, st.Mirror, st.Experiments, p.run = nil, "", 0, 0, nil, nil
 	objects, err := r.render(p)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 		Service: rollout.Service{Namespace: p.ro.Namespace, Name: p.ro.Spec.Service.Name},
 		Gates:   p.plan.Gates,
 		Stable:  p.ro.Status.StableVersion, Canary: p.ro.Status.CanaryVersion,
-		From: from, To: to, Interval: p.plan.Interval,
+		From: from, To: to, Interval: p.plan.Interval, Copies: p.run.Shadowed(p.plan),
 	})
 	if err != nil && p.busy {
 		return // given up for something more urgent

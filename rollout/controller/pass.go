@@ -191,6 +191,17 @@ func (p *pass) keepRun() {
 	}
 	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
 	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
+	st.Mirror = p.mirror()
+}
+
+// mirror is the percentage of requests that are copied: none until the canary is ready and the mesh has its subset, and none
+// after the shadow.
+func (p *pass) mirror() int32 {
+	begun := p.was.Status.Mirror > 0
+	if !p.run.Shadowed(p.plan) || !p.canaryReady || (p.spreading != "" && !begun) {
+		return 0
+	}
+	return int32(p.plan.Shadow.Percent) //nolint:gosec // at most 100
 }
 
 // end closes the run: after Promoted the canary is stable, after anything else the stable version has all the traffic.
@@ -208,7 +219,7 @@ func (p *pass) end(outcome string) {
 	if outcome == v1alpha1.OutcomeRolledBack && p.outcome.Reason != rollout.VersionSetBack {
 		st.RejectedVersion = st.CanaryVersion
 	}
-	st.CanaryVersion, st.Run, st.Weight, st.Step, st.Allocation, st.Realised = "", nil, 0, 0, "", ""
+	st.CanaryVersion, st.Run, st.Weight, st.Mirror, st.Step, st.Allocation, st.Realised = "", nil, 0, 0, 0, "", ""
 	p.run = nil
 }
 
@@ -270,6 +281,7 @@ func (p *pass) traffic() mesh.Traffic {
 		t.Shares = append(t.Shares, mesh.Share{Variant: mesh.Canary, Version: st.CanaryVersion, Buckets: canary})
 	}
 	t.Shares = append(t.Shares, arms...)
+	t.Mirror = int(st.Mirror)
 	return t
 }
 

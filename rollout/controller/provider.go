@@ -67,6 +67,12 @@ func Refusal(router Router, ro *v1alpha1.Rollout) error {
 	if _, err := router.Render(t, nil); errors.As(err, &no) {
 		return err
 	}
+	if s := ro.Spec.Strategy; s != nil && s.Shadow != nil {
+		t.Mirror, t.Shares[0].Buckets, t.Shares[1].Buckets = int(s.Shadow.Percent), rollout.Others(nil), nil
+		if _, err := router.Render(t, nil); errors.As(err, &no) {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -271,6 +271,10 @@ func TestUnsupported(t *testing.T) {
 			ro.Spec.Provider, ro.Spec.Assignment, ro.Spec.Steps = v1alpha1.ProviderService, nil, []v1alpha1.StepSpec{{Weight: 100}}
 			ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{}}
 		}, "provider Service cannot do a preview by header: "},
+		"Shadow": {"A Service copies nothing.", func(ro *v1alpha1.Rollout) {
+			ro.Spec.Provider, ro.Spec.Assignment, ro.Spec.Steps = v1alpha1.ProviderService, nil, []v1alpha1.StepSpec{{Weight: 100}}
+			ro.Spec.Strategy = &v1alpha1.StrategySpec{Shadow: &v1alpha1.ShadowSpec{Percent: 10}}
+		}, "provider Service cannot do a mirror: "},
 		"Steps": {"A step that a Service cannot show is refused before the run.", func(ro *v1alpha1.Rollout) {
 			ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderService, nil
 		}, "provider Service cannot do a split by weight: "},

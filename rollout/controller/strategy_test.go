@@ -1,13 +1,17 @@
 package controller_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -139,5 +143,164 @@ func TestBlueGreen(t *testing.T) {
 	w.until("promoted", ended(v1alpha1.OutcomePromoted))
 	if kept := w.clock.Sub(switched); kept < 2*time.Minute {
 		t.Errorf("the way back was kept for %s, want 2m", kept)
+	}
+}
+
+// shadowed copies a tenth of the requests for a minute at least, before the first step. One gate can judge copies, one cannot.
+func shadowed(ro *v1alpha1.Rollout) {
+	ro.Spec.Strategy = &v1alpha1.StrategySpec{Shadow: &v1alpha1.ShadowSpec{Percent: 10, Hold: metav1.Duration{Duration: time.Minute}}}
+	ro.Spec.Gates = append(ro.Spec.Gates, v1alpha1.GateSpec{Name: "quality", Type: v1alpha1.GateMean, Query: &v1alpha1.MeanQuery{Sum: "a", Count: "b"}})
+}
+
+// copied is a source of evidence that has seen copies only where it was asked for them.
+func copied(counts func(time.Time) map[string]rollout.Counts) func(rollout.Question, time.Time) map[string]rollout.Counts {
+	return func(q rollout.Question, start time.Time) map[string]rollout.Counts {
+		if !q.Copies {
+			return nil
+		}
+		return counts(start)
+	}
+}
+
+// mirrored lists the routes that are mirrored, with whom to and how much.
+func (w *world) mirrored() map[string]string {
+	w.t.Helper()
+	found := map[string]string{}
+	all, _, _ := unstructured.NestedSlice(w.route().Object, "spec", "http")
+	for _, h := range all {
+		r, _ := h.(map[string]any)
+		if subset, ok, _ := unstructured.NestedString(r, "mirror", "subset"); ok {
+			percent, _, _ := unstructured.NestedFieldNoCopy(r, "mirrorPercentage", "value")
+			found[fmt.Sprint(r["name"])] = fmt.Sprintf("%s %v%%", subset, percent)
+		}
+	}
+	return found
+}
+
+func saying(reason string) func(*v1alpha1.Rollout) bool {
+	return func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == reason }
+}
+
+// inShadow returns a world in which v1 is stable and v2 gets copies.
+func inShadow(t *testing.T, counts func(time.Time) map[string]rollout.Counts, edit ...func(*v1alpha1.Rollout)) *world {
+	t.Helper()
+	w := newWorld(t, append([]func(*v1alpha1.Rollout){shadowed}, edit...)...)
+	w.source.answer = copied(counts)
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.want("v2")
+	w.until("waiting for the canary", saying("CanaryNotReady"))
+	if got := w.mirrored(); len(got) != 0 {
+		t.Errorf("%v are mirrored to a version that does not run", got)
+	}
+	w.deploy("v2", true)
+	ro := w.until("shadowed", saying("Shadowing"))
+	want := map[string]string{"stable-buckets": "v2 10%", "weighted": "v2 10%"}
+	if diff := cmp.Diff(want, w.mirrored()); diff != "" || len(w.canary()) != 0 || ro.Status.Mirror != 10 || ro.Status.Weight != 0 {
+		t.Errorf("in the shadow %d buckets see the canary, the status says %d %%, and mirrored are: -want, +got:\n%s", len(w.canary()), ro.Status.Mirror, diff)
+	}
+	return w
+}
+
+// TestShadow: copies from when the canary is ready, for the hold and until the gates that can judge them pass; then the first
+// step, without copies. What was seen of copies is no evidence of the step.
+func TestShadow(t *testing.T) {
+	w := inShadow(t, healthy)
+	began := w.clock
+	ro := w.until("at the first step", atStep(1))
+	if w.clock.Sub(began) < 50*time.Second || ro.Status.Mirror != 0 || len(w.mirrored()) != 0 || len(w.canary()) != 5 {
+		t.Errorf("after %s: %d buckets, status %d %%, mirrored %v; want 5 buckets after a minute, and no mirror",
+			w.clock.Sub(began), len(w.canary()), ro.Status.Mirror, w.mirrored())
+	}
+	if asked := w.source.asked; !asked[len(asked)-1].Copies {
+		t.Error("the last question before the first step was not of copies")
+	}
+	ro = w.until("without data", saying("NoData"))
+	if asked := w.source.asked; ro.Status.Step != 1 || asked[len(asked)-1].Copies {
+		t.Errorf("at step %d asked of copies: %t", ro.Status.Step, asked[len(asked)-1].Copies)
+	}
+	if repaired := slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "DriftRepaired") }); repaired {
+		t.Errorf("its own mirror was taken for somebody's edit: %q", w.events)
+	}
+}
+
+// TestShadowAborted: one write takes the copies away.
+func TestShadowAborted(t *testing.T) {
+	w := inShadow(t, healthy)
+	w.ask(v1alpha1.ActionAbort)
+	w.tap.writes()
+	ro := w.turn()
+	if writes := w.tap.writes(); writes[0] != "apply VirtualService" || len(w.mirrored()) != 0 || ro.Status.Mirror != 0 || ro.Status.RejectedVersion != "v2" {
+		t.Errorf("after %v mirrored are %v, and rejected is %q", writes, w.mirrored(), ro.Status.RejectedVersion)
+	}
+}
+
+// TestShadowHarmful: errors of copies reject a version that nobody has met.
+func TestShadowHarmful(t *testing.T) {
+	w := inShadow(t, harmful)
+	ro := w.until("rolled back", ended(v1alpha1.OutcomeRolledBack))
+	if last := ro.Status.LastRun; last.Reason != "ErrorsHarm" || len(w.mirrored()) != 0 {
+		t.Errorf("ended by %s, mirrored are %v; want ErrorsHarm and none", last.Reason, w.mirrored())
+	}
+	if grew := slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "Advance") }); grew {
+		t.Errorf("a unit met it: %q", w.events)
+	}
+}
+
+// TestShadowWithoutData: a gate that could judge copies and sees none holds the shadow, and pauses it at the cap. One that
+// cannot says so, and holds nothing.
+func TestShadowWithoutData(t *testing.T) {
+	w := inShadow(t, nothing)
+	ro := w.until("without data", saying("NoData"))
+	if q := ro.Status.Gates[1]; q.Name != "quality" || q.Verdict != "NoData" || q.Reason != "NotJudgedOnCopies" {
+		t.Errorf("quality says %s (%s), want NoData (NotJudgedOnCopies)", q.Verdict, q.Reason)
+	}
+	ro = w.until("paused", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run != nil && ro.Status.Run.Paused != "" })
+	if ro.Status.Step != 0 || ro.Status.Mirror != 10 || !strings.Contains(ro.Status.Message, `"errors"`) {
+		t.Errorf("paused at step %d with %d %% copied: %s", ro.Status.Step, ro.Status.Mirror, ro.Status.Message)
+	}
+	w.ask(v1alpha1.ActionPromote)
+	if ro = w.turn(); ro.Status.Step != 1 || len(w.mirrored()) != 0 {
+		t.Errorf("promoted by request: step %d, mirrored %v", ro.Status.Step, w.mirrored())
+	}
+}
+
+// TestShadowAndPreview last until the longer hold is over, at the same time; whoever approves ends both.
+func TestShadowAndPreview(t *testing.T) {
+	w := inShadow(t, healthy, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy.Preview = &v1alpha1.PreviewSpec{Hold: metav1.Duration{Duration: 2 * time.Minute}, Approval: "Manual"}
+	})
+	if got := w.pinned("canary"); !slices.Equal(got, []string{"v2"}) {
+		t.Errorf("testers meet %v in the shadow, want v2", got)
+	}
+	w.until("previewed", saying("Previewing"))
+	w.until("asked", saying("AwaitingPromotion"))
+	if len(w.mirrored()) == 0 {
+		t.Error("the copies ended with their hold, and the preview goes on")
+	}
+	w.ask(v1alpha1.ActionPromote)
+	if ro := w.turn(); ro.Status.Step != 1 || len(w.mirrored()) != 0 {
+		t.Errorf("approved: step %d, mirrored %v", ro.Status.Step, w.mirrored())
+	}
+}
+
+// TestShadowRepaired: a foreign edit of the mirror is drift.
+func TestShadowRepaired(t *testing.T) {
+	w := inShadow(t, healthy)
+	route := w.route()
+	all, _, _ := unstructured.NestedSlice(route.Object, "spec", "http")
+	for _, h := range all {
+		delete(h.(map[string]any), "mirror")
+		delete(h.(map[string]any), "mirrorPercentage")
+	}
+	if err := unstructured.SetNestedSlice(route.Object, all, "spec", "http"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Update(t.Context(), route); err != nil {
+		t.Fatal(err)
+	}
+	w.turn()
+	if len(w.mirrored()) != 2 || !slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "DriftRepaired") }) {
+		t.Errorf("mirrored are %v after a foreign edit; events %q", w.mirrored(), w.events)
 	}
 }

@@ -1,9 +1,12 @@
 package evidence
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/siskin-dev/siskin/rollout"
 )
 
 // none is the tally of a block without an entry.
@@ -143,5 +146,33 @@ func TestQuotedVersions(t *testing.T) {
 	}
 	if d := cmp.Diff([]tally{{3, 0, 6, 0}}, tallies(blocks)); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// TestCopies: who sends a copy does not count it, so what copies are judged by is read where both versions' requests arrive;
+// what they are not judged by is read as ever.
+func TestCopies(t *testing.T) {
+	s := newStore(t)
+	arrived := func(series string) string {
+		return strings.Replace(series, `reporter="source"`, `reporter="destination"`, 1)
+	}
+	stable := requests("v1", "200", on(1), `bucket="07"`)
+	s.load(stable + " 0+9x9\n" + arrived(stable) + " 0+8x9\n" + arrived(requests("v2", "500", on(1))) + " 0+1x9\n" +
+		arrived(slow("v2", "+Inf", on(1))) + " 0+1x9\n" + arrived(slow("v2", "250", on(1))) + " 0+1x9\n" + slow("v1", "+Inf", on(1)) + " 0+9x9")
+	byBucket := rollout.Gate{Name: "buckets", Type: rollout.ErrorRate, BucketLabel: "bucket"}
+	q := question(0, 1, errorsGate, latencyGate, byBucket)
+	q.Copies = true
+	blocks, err := s.source().Blocks(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]tally{{24, 0, 3, 3}}, tallies(blocks)); d != "" {
+		t.Errorf("errors: -want +got\n%s", d)
+	}
+	if c := blocks[0].Counts["latency"]; c.Canary.Requests != 3 || c.Stable.Requests != 0 {
+		t.Errorf("latency counts %v requests of the canary and %v of stable, want 3 and those that arrived: none", c.Canary.Requests, c.Stable.Requests)
+	}
+	if d := cmp.Diff([]rollout.BucketSum{{Bucket: 7, Count: 27}}, blocks[0].Counts["buckets"].Stable.Buckets); d != "" {
+		t.Errorf("by bucket: -want +got\n%s", d)
 	}
 }

@@ -16,9 +16,9 @@ func isCanceled(err error) bool { return errors.Is(err, context.Canceled) }
 func (s *Source) selectors(q rollout.Question, g rollout.Gate) []string {
 	switch g.Type {
 	case rollout.ErrorRate:
-		return []string{s.requests(q)}
+		return []string{s.requests(q, g)}
 	case rollout.Latency:
-		return []string{s.durations(q)}
+		return []string{s.durations(q, g)}
 	case rollout.Mean:
 		return []string{g.Sum, g.Count}
 	case rollout.EnergyPerRequest:
@@ -26,7 +26,7 @@ func (s *Source) selectors(q rollout.Question, g rollout.Gate) []string {
 	case rollout.SampleRatio:
 		return []string{orElse(g.Count, units(q))}
 	case rollout.Data:
-		return []string{orElse(g.Count, s.requests(q)), orElse(g.Sum, s.requests(q))}
+		return []string{orElse(g.Count, s.requests(q, g)), orElse(g.Sum, s.requests(q, g))}
 	case rollout.Alerts:
 	}
 	return nil
@@ -40,19 +40,25 @@ func orElse(selector, otherwise string) string {
 }
 
 // requests selects the mesh's counter of requests that have ended, durations its histograms, classic and native.
-func (s *Source) requests(q rollout.Question) string {
-	return "istio_requests_total{" + s.istio(q) + "}"
+func (s *Source) requests(q rollout.Question, g rollout.Gate) string {
+	return "istio_requests_total{" + s.istio(q, g) + "}"
 }
 
-func (s *Source) durations(q rollout.Question) string {
+func (s *Source) durations(q rollout.Question, g rollout.Gate) string {
 	const names = `__name__=~"istio_request_duration_milliseconds|istio_request_duration_milliseconds_bucket"`
-	return "{" + names + "," + s.istio(q) + "}"
+	return "{" + names + "," + s.istio(q, g) + "}"
 }
 
-func (s *Source) istio(q rollout.Question) string {
+// istio selects the service's versions as the reporter counts them. Copies of requests are counted where they arrive, so there
+// both versions are read.
+func (s *Source) istio(q rollout.Question, g rollout.Gate) string {
+	reporter := s.Reporter
+	if q.Copies && g.JudgesCopies() {
+		reporter = "destination"
+	}
 	versions := regexp.QuoteMeta(q.Stable) + "|" + regexp.QuoteMeta(q.Canary)
 	return fmt.Sprintf(`reporter=%q,destination_service_name=%q,destination_service_namespace=%q,destination_version=~%q`,
-		s.Reporter, q.Service.Name, q.Service.Namespace, versions)
+		reporter, q.Service.Name, q.Service.Namespace, versions)
 }
 
 // joules selects the dynamic energy of the model that is called like the service. Not the full energy: an idle node's

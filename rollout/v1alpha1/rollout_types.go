@@ -50,6 +50,8 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.assignment) || !has(self.assignment.hash) || !has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate'",message="assignment.hash may not be specified when traffic.entry is 'Delegate', because delegation changes the names of routes"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.preview) || !has(self.strategy.preview.hosts) || size(self.strategy.preview.hosts) == 0 || (has(self.service.gateways) && size(self.service.gateways) > 0)",message="strategy.preview.hosts may not be specified without service.gateways"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.preview) || !has(self.strategy.preview.hosts) || !has(self.service.hosts) || self.strategy.preview.hosts.all(h, !(h in self.service.hosts))",message="strategy.preview.hosts must not repeat service.hosts"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.tiers)",message="strategy.shadow may not be specified together with tiers, because a copy would go on to them as a request of the stable version"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="strategy.shadow may not be specified when traffic.protocol is not 'HTTP', because connections are not copied"
 type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.

@@ -50,6 +50,9 @@ type RolloutStatus struct {
 	// weight is the number of buckets of 100 that see the canary now.
 	// +optional
 	Weight int32 `json:"weight"`
+	// mirror is the share of the users' requests, in percent, of which the canary gets copies now.
+	// +optional
+	Mirror int32 `json:"mirror,omitempty"`
 	// step is the number of the present step, counted from 1; 0 before the first.
 	// +optional
 	Step int32 `json:"step"`

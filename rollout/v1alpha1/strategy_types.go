@@ -11,6 +11,24 @@ type StrategySpec struct {
 	// "x-siskin-variant: canary".
 	// +optional
 	Preview *PreviewSpec `json:"preview,omitempty"`
+	// shadow keeps every unit on the stable version while the new one gets copies of their requests. Beside a preview, both last
+	// until the longer hold has passed.
+	// +optional
+	Shadow *ShadowSpec `json:"shadow,omitempty"`
+}
+
+// ShadowSpec is a time in which the new version gets copies of users' requests. Nobody sees what it answers, and it does what
+// the requests ask for a second time: copy only those that change nothing, such as inferences. The time ends when its hold has
+// passed and the gates that can judge it pass: ErrorRate without a bucketLabel, Latency, EnergyPerRequest and Alerts.
+type ShadowSpec struct {
+	// percent of the users' requests are copied. Each is drawn.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Percent int32 `json:"percent"`
+	// hold is the shortest time of the shadow, counted from when the new version was ready last.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('720h')",message="shadow.hold must be between 0s and 720h"
+	// +optional
+	Hold metav1.Duration `json:"hold,omitzero"`
 }
 
 // PreviewSpec is a time in which testers alone see the new version.

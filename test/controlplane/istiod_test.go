@@ -195,7 +195,8 @@ func (w *meshWorld) meant() []envoy.Route {
 				e.Hash = []string{"decides", "header " + w.traffic.HashHeader}
 			}
 			if r.Mirror != nil {
-				e.Mirrors = []string{fmt.Sprintf("%s %d%%", w.cluster(r.Mirror.Version), r.Mirror.Percent)}
+				// Envoy would append "-shadow" to the host, and istiod asks it not to.
+				e.Mirrors = []string{fmt.Sprintf("%s %d%%, host as it was", w.cluster(r.Mirror.Version), r.Mirror.Percent)}
 			}
 			if !r.NoRetries {
 				// Istio's default.

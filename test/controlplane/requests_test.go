@@ -176,9 +176,11 @@ func newLocal(w *meshWorld) *local {
 	return l
 }
 
-// RoundTrip implements http.RoundTripper: the backends answer with their version.
+// RoundTrip implements http.RoundTripper: the backends answer with their version. Copies are known by their host.
 func (l *local) RoundTrip(r *http.Request) (*http.Response, error) {
-	l.told = r.Header.Get(mesh.VariantHeader)
+	if !strings.Contains(r.Host, "-shadow") {
+		l.told = r.Header.Get(mesh.VariantHeader)
+	}
 	return &http.Response{
 		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, Body: http.NoBody,
 		Header: http.Header{"Version": {l.versions[r.URL.Host]}},

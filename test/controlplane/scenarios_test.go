@@ -37,7 +37,7 @@ func scenarios() map[string]func(*scenario) {
 		"Streams": (*scenario).streams, "PingPong": (*scenario).pingPong,
 		"Abort": (*scenario).abort, "OneStableReplica": (*scenario).oneStableReplica, "AbortWithoutCanary": (*scenario).abortWithoutCanary,
 		"AbortThroughErrors": (*scenario).abortThroughErrors, "NewVersion": (*scenario).newVersion, "NotReady": (*scenario).notReady,
-		"HeaderRoute": (*scenario).headerRoute, "Cohort": (*scenario).cohort, "SessionAffinity": (*scenario).sessionAffinity,
+		"HeaderRoute": (*scenario).headerRoute, "Cohort": (*scenario).cohort, "MirrorRoute": (*scenario).mirrorRoute, "SessionAffinity": (*scenario).sessionAffinity,
 		"BlueGreen": (*scenario).blueGreen, "SkipAnalysis": (*scenario).skipAnalysis, "Suspended": (*scenario).suspended,
 		"ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion, "Delegation": (*scenario).delegation, "Tiers": (*scenario).tiers,
 		"Experiment": (*scenario).experiment, "HostExperiment": (*scenario).hostExperiment,
@@ -495,6 +495,55 @@ func (s *scenario) tiers() {
 	s.proxiedTo("backend", "the tier to follow", follows("v2"))
 	s.takenBack()
 	s.proxiedTo("backend", "the tier to be taken back", follows("v1"))
+}
+
+// mirrorRoute copies a tenth of the users' requests to a version that nobody meets: not before it runs, not after an abort, and
+// not at a step.
+func (s *scenario) mirrorRoute() {
+	ro := s.rollout(5)
+	ro.Spec.Strategy = &v1alpha1.StrategySpec{Shadow: &v1alpha1.ShadowSpec{Percent: 10, Hold: metav1.Duration{Duration: time.Hour}}}
+	s.make(ro)
+	s.scale("v1", 1, 1)
+	s.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
+	s.want("v2")
+	s.until("the run to wait", func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == "CanaryNotReady" })
+	s.copied("")
+	s.scale("v2", 1, 1)
+	s.until("the shadow", func(ro *v1alpha1.Rollout) bool { return ro.Status.Mirror == 10 && ro.Status.Weight == 0 })
+	s.copied("v2")
+	s.takenBack()
+	s.copied("")
+	s.ask(v1alpha1.ActionRetry)
+	s.copied("v2")
+	s.ask(v1alpha1.ActionPromote)
+	s.reach(5)
+	for _, r := range s.split("v2", 5) {
+		if len(r.Mirrors) > 0 {
+			s.t.Errorf("at the first step route %q is mirrored to %v", r.Name, r.Mirrors)
+		}
+	}
+}
+
+// copied waits until a tenth of what users send, and nothing of what testers do, is copied to the version while all of it meets
+// v1; nothing at all to no version.
+func (s *scenario) copied(version string) {
+	s.t.Helper()
+	s.proxied(fmt.Sprintf("copies to %q", version), func(routes []envoy.Route) error {
+		var errs []error
+		for _, r := range routes {
+			var want []string
+			if version != "" && !strings.HasPrefix(r.Name, "pin-") {
+				want = []string{"outbound|" + port + "|" + version + "|" + s.host(service) + " 10%, host as it was"}
+			}
+			if !slices.Equal(r.Mirrors, want) {
+				errs = append(errs, fmt.Errorf("route %q is mirrored to %v, want %v", r.Name, r.Mirrors, want))
+			}
+		}
+		if got := buckets(routes, "v1"); len(got) != rollout.Buckets {
+			errs = append(errs, fmt.Errorf("%d buckets of 100 meet v1", len(got)))
+		}
+		return errors.Join(append(errs, drawn(routes, map[string]int{"v1": 100}))...)
+	})
 }
 
 // experiment shows three versions, each to its own buckets, until it is deleted.

@@ -146,11 +146,12 @@ func TestMirrors(t *testing.T) {
 	} {
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{Cluster: "v2", RuntimeFraction: f})
 	}
+	action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{Cluster: "v3", DisableShadowHostSuffixAppend: true})
 	routes, err := Routes(host(route(match(), action)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"v2 100%", "v2 10%", "v2 12.5%", "v2 50%"}, routes[0].Mirrors); diff != "" {
+	if diff := cmp.Diff([]string{"v2 100%", "v2 10%", "v2 12.5%", "v2 50%", "v3 100%, host as it was"}, routes[0].Mirrors); diff != "" {
 		t.Errorf("Mirrors: -want, +got:\n%s", diff)
 	}
 }

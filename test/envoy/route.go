@@ -28,7 +28,7 @@ type Route struct {
 	RetryCodes []uint32
 	// Timeout of the whole exchange; 0 is none.
 	Timeout time.Duration
-	// Hash policies ("decides" before them where they choose the destination), mirrors ("CLUSTER 10%") and what the route changes
+	// Hash policies ("decides" before them where they choose the destination), mirrors ("CLUSTER 10%", and whether copies keep the host) and what the route changes
 	// of filters, in words; Siskin's routes have none but the hashed one, and those of a shadow.
 	Hash, Mirrors, Filters []string
 
@@ -103,7 +103,7 @@ func readRoute(in *routev3.Route) (Route, error) {
 // readMirror is who gets copies of which share of the requests. That the copies are not traced, as istiod asks where the mesh
 // says so, is nothing to the choice.
 func readMirror(in *routev3.RouteAction_RequestMirrorPolicy) (string, error) {
-	if err := only(in, "cluster", "runtime_fraction", "trace_sampled"); err != nil {
+	if err := only(in, "cluster", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append"); err != nil {
 		return "", err
 	}
 	percent := 100.0 // of a policy without a fraction
@@ -112,7 +112,11 @@ func readMirror(in *routev3.RouteAction_RequestMirrorPolicy) (string, error) {
 			typev3.FractionalPercent_HUNDRED: 1, typev3.FractionalPercent_TEN_THOUSAND: 1e2, typev3.FractionalPercent_MILLION: 1e4,
 		}[f.GetDenominator()]
 	}
-	return fmt.Sprintf("%s %g%%", in.GetCluster(), percent), nil
+	words := fmt.Sprintf("%s %g%%", in.GetCluster(), percent)
+	if in.GetDisableShadowHostSuffixAppend() {
+		return words + ", host as it was", nil
+	}
+	return words, nil
 }
 
 // only fails when the message has a field that is set and not named.

@@ -45,8 +45,11 @@ func stalled(ro *v1alpha1.Rollout) string {
 
 func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 	s := ro.Status
-	if s.Step < 1 && (s.Reason == "Previewing" || s.Reason == "AwaitingPromotion") {
+	if s.Step < 1 && (s.Reason == "Previewing" || s.Reason == "Shadowing" || s.Reason == "AwaitingPromotion") {
 		return s.Message
+	}
+	if names := waiting(s.Gates); s.Step < 1 && s.Mirror > 0 && len(names) > 0 {
+		return fmt.Sprintf("weight %d when %s", ro.Spec.Steps[0].Weight, passing(names))
 	}
 	if s.Step < 1 || int(s.Step) > len(ro.Spec.Steps) {
 		return fmt.Sprintf("the first step begins when %s is ready", s.CanaryVersion)
@@ -95,7 +98,7 @@ func atCap(ro *v1alpha1.Rollout) string {
 func waiting(gates []v1alpha1.GateStatus) []string {
 	var names []string
 	for _, g := range gates {
-		if g.Verdict != "Pass" {
+		if g.Verdict != "Pass" && g.Reason != "NotJudgedOnCopies" {
 			names = append(names, g.Name)
 		}
 	}

@@ -77,7 +77,11 @@ func weight(ro *v1alpha1.Rollout) string {
 	w := min(max(int(ro.Status.Weight), 0), 100)
 	filled := (w*barCells + 50) / 100
 	bar := paint(cyan, strings.Repeat("█", filled)) + strings.Repeat("░", barCells-filled)
-	return fmt.Sprintf("%s %3d of 100 buckets see %s", bar, w, ro.Status.CanaryVersion)
+	text := fmt.Sprintf("%s %3d of 100 buckets see %s", bar, w, ro.Status.CanaryVersion)
+	if m := ro.Status.Mirror; m > 0 {
+		text += fmt.Sprintf(", which gets copies of %d %% of the requests", m)
+	}
+	return text
 }
 
 func step(ro *v1alpha1.Rollout, now time.Time) string {

@@ -59,6 +59,7 @@ func (f *planFlags) meant(ctx context.Context) (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
+	plan.Preview, plan.Shadow = rollout.Preview{}, rollout.Shadow{} // no record and no simulation is of testers and copies
 	return planned{ro, plan}, nil
 }
 
