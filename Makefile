@@ -9,7 +9,7 @@ BINARIES := rollout rollout-controller ingest serving energy local
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|silent|experiment|equal|lossy] [ARGS="--keep"]
+demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|shadow|silent|experiment|equal|lossy] [ARGS="--keep"]
 	@bin/local --scenario $(SCENARIO) $(ARGS)
 
 demos: bin/local ## Tell every scenario three times over; fails when one does not end as it must

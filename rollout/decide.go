@@ -225,6 +225,9 @@ func whenSafe(s Situation) (Outcome, bool) {
 			return Outcome{}, false
 		}
 	}
+	if s.Run.Step < 1 {
+		return onward(s, StepPassed, "every gate that can judge copies passes"), true
+	}
 	return onward(s, StepPassed, "every gate passes"), true
 }
 

@@ -129,7 +129,7 @@ func (s *settings) plot() (scenario, []v1alpha1.StepSpec, error) {
 // stage sets the scene: the stable version answers, the fleet drives, and the canary is brought in.
 func (d *demo) stage(ctx context.Context, trips fs.FS, steps []v1alpha1.StepSpec) error {
 	c := d.stack.client
-	for _, o := range []client.Object{serviceEntry(), inferenceService(d.stable, d.stable, ""), newRollout(d.stable, steps, d.story.cap)} {
+	for _, o := range []client.Object{serviceEntry(), inferenceService(d.stable, d.stable, ""), d.story.shadowed(newRollout(d.stable, steps, d.story.cap))} {
 		if err := c.Create(ctx, o); err != nil {
 			return fmt.Errorf("creating %T %q: %w", o, o.GetName(), err)
 		}

@@ -23,6 +23,21 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestShadow rejects a version by the copies that the gateway makes and counts, before a vehicle meets it.
+func TestShadow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("half a minute")
+	}
+	fs := flag.NewFlagSet("local", flag.ContinueOnError)
+	body := bind(fs)
+	if err := fs.Parse([]string{"-scenario", "shadow", "-plain", "-vehicles", "200"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+		t.Fatalf("the scenario did not end as it must: %v", err)
+	}
+}
+
 // TestExperiments compares three variants on replayed drives: the better model wins with an interval, equal models end in
 // NoDifference, and a broken assignment in Invalid.
 func TestExperiments(t *testing.T) {

@@ -32,7 +32,7 @@ type settings struct {
 
 func bind(fs *flag.FlagSet) run.Body {
 	s := &settings{}
-	fs.StringVar(&s.scenario, "scenario", "promote", "story to tell: promote, bad, errors, slow, silent, experiment, equal or lossy")
+	fs.StringVar(&s.scenario, "scenario", "promote", "story to tell: promote, bad, errors, slow, shadow, silent, experiment, equal or lossy")
 	fs.StringVar(&s.models, "models", "", "folder with one folder a version, each with an XGBoost model and metadata.json; the built-in models when empty")
 	fs.StringVar(&s.trips, "trips", "", "folder with recorded trips (*.csv.gz); the built-in trips when empty")
 	fs.StringVar(&s.stable, "stable", "v1", "version that all vehicles see at first")

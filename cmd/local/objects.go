@@ -81,6 +81,14 @@ func newRollout(version string, steps []v1alpha1.StepSpec, limit time.Duration) 
 	}
 }
 
+// shadowed adds the story's shadow, with a hold that no harm waits for.
+func (s scenario) shadowed(ro *v1alpha1.Rollout) *v1alpha1.Rollout {
+	if s.shadow > 0 {
+		ro.Spec.Strategy = &v1alpha1.StrategySpec{Shadow: &v1alpha1.ShadowSpec{Percent: s.shadow, Hold: metav1.Duration{Duration: 8 * time.Second}}}
+	}
+	return ro
+}
+
 // wanted sets the version that the rollout is to bring about.
 func wanted(ctx context.Context, c client.Client, version string) error {
 	ro := &v1alpha1.Rollout{}

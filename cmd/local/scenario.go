@@ -18,6 +18,8 @@ type scenario struct {
 	canary, model, fault string
 	// silent stops the scraping of metrics at the first step.
 	silent bool
+	// shadow is the percentage of requests that are copied before the first step; a story with one is rejected there.
+	shadow int32
 	// outcome is how the run must end, or "Paused"; reason is the word that must explain it. Empty: any.
 	outcome string
 	reason  rollout.Reason
@@ -37,6 +39,7 @@ func scenarios() []scenario {
 		{name: "bad", story: "v3-bad was trained on the wrong unit and is rolled back on quality", canary: "v3-bad", model: "v3-bad", outcome: v1alpha1.OutcomeRolledBack, reason: rollout.MeanHarm, cap: usual},
 		{name: "errors", story: "a v2 that fails 5 % of its requests is rolled back on errors", canary: "v2-errors", model: "v2", fault: "errors=0.05", outcome: v1alpha1.OutcomeRolledBack, reason: rollout.ErrorsHarm, cap: usual},
 		{name: "slow", story: "a v2 with a latency tail is rolled back on latency", canary: "v2-slow", model: "v2", fault: "slow=0.1,400ms", outcome: v1alpha1.OutcomeRolledBack, reason: rollout.LatencyHarm, cap: usual},
+		{name: "shadow", story: "a v2 that fails 5 % of its requests is rejected by copies, before a vehicle meets it", canary: "v2-errors", model: "v2", fault: "errors=0.05", shadow: 50, outcome: v1alpha1.OutcomeRolledBack, reason: rollout.ErrorsHarm, cap: usual},
 		{name: "silent", story: "the metrics stop; the weight is held, then the run pauses", canary: "v2", model: "v2", silent: true, outcome: outcomePaused, reason: rollout.NoBlocks, cap: 15 * time.Second},
 		{name: "experiment", story: "three variants are compared, and v2, which predicts better, wins", trial: &comparison{
 			variants: [2]variant{{"v2", "v2"}, {"v1-again", "v1"}}, verdict: "Winner", winner: "v2", reason: "BetterThanControl", smallestEffect: "0.1",

@@ -35,6 +35,9 @@ func (d *demo) watch(ctx context.Context) (*v1alpha1.Rollout, error) {
 			d.stack.prom.Pause()
 		}
 		screen.show(d, ro)
+		if d.story.shadow > 0 && ro.Status.Weight > 0 {
+			return nil, fmt.Errorf("checking scenario %q: %d %% of the vehicles meet %s", d.story.name, ro.Status.Weight, d.story.canary)
+		}
 		if _, _, done := ended(ro, d.story.canary); done {
 			return ro, nil
 		}
