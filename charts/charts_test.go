@@ -233,7 +233,7 @@ func TestRights(t *testing.T) {
 	if len(want) < 5 {
 		t.Fatalf("found %d markers in the controller, want more", len(want))
 	}
-	const every = "providers: [Istio, GatewayAPI, NGINX, Service, Seldon, KServe]"
+	const every = "globalRateLimits: true, providers: [Istio, GatewayAPI, NGINX, Service, Seldon, KServe]"
 	for name, scope := range map[string]string{"controller: {" + every + "}": "ClusterRole", "controller: {namespace: edge, " + every + "}": "Role"} {
 		files, err := render(values(t, name))
 		if err != nil {

@@ -20,6 +20,8 @@ const (
 	Variants Feature = "so many variants at once"
 	// RateLimits bounds the requests per second.
 	RateLimits Feature = "a rate limit"
+	// Quotas bound the requests of all proxies together.
+	Quotas Feature = "a global rate limit"
 	// Exposure is further hosts that enter through gateways.
 	Exposure Feature = "hosts behind gateways"
 	// Policies are settings for how proxies speak to the endpoints.
@@ -47,7 +49,7 @@ const (
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts, Mirrors}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Quotas, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts, Mirrors}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -100,6 +102,7 @@ func (t Traffic) asks() []Feature {
 	need(HeaderBuckets, t.BucketHeader != "")
 	need(CookieBuckets, t.Cookie != nil)
 	need(RateLimits, t.RateLimit != nil)
+	need(Quotas, t.RateLimit != nil && t.RateLimit.Global != nil)
 	need(Policies, len(t.Policy) > 0)
 	need(Delegation, t.Service.Delegate)
 	need(MorePorts, len(t.Service.Ports) > 0)

@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 		t.Shares = append(t.Shares, Share{Variant: "a", Version: "v3"}, Share{Variant: "b", Version: "v4"})
 	}
 	why := map[Feature]string{
-		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", PreviewHosts: "v", Mirrors: "i", Variants: "at most 3",
+		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Quotas: "q", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", PreviewHosts: "v", Mirrors: "i", Variants: "at most 3",
 	}
 	everything := Limits{Plane: "P", Can: Features()}
 	nothing := Limits{Plane: "P", Why: why}
@@ -33,6 +33,7 @@ func TestLimits(t *testing.T) {
 		"Rest":        {"Nor is none of it on the canary.", nothing, func(t *Traffic) { *t = ramp(0, false, false) }, nil},
 		"Exposed":     {"Hosts need gateways that understand the routes.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, exposed, []Feature{Exposure}},
 		"Limited":     {"A rate limit is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, []Feature{RateLimits}},
+		"Quota":       {"A quota is more than a limit.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets, RateLimits}, Why: why}, func(t *Traffic) { t.RateLimit = &RateLimit{Global: quota()} }, []Feature{Quotas}},
 		"Policy":      {"So is a policy.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Policy = []byte("{}") }, []Feature{Policies}},
 		"Delegated":   {"Delegation is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Delegate = true }, []Feature{Delegation}},
 		"Ports":       {"So are ports, and what they speak.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}} }, []Feature{MorePorts, StreamPort}},

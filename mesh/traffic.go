@@ -92,9 +92,10 @@ const (
 	AtWaypoint Place = "Waypoint"
 )
 
-// RateLimit is a token bucket per proxy: at a sidecar for all that the pod takes, elsewhere one for each variant.
+// RateLimit bounds the requests by a token bucket in each proxy, by a quota that all proxies share, or by both.
 type RateLimit struct {
-	// RequestsPerSecond is the sustained rate.
+	// RequestsPerSecond is the sustained rate of a token bucket per proxy: at a sidecar for all that the pod takes, elsewhere
+	// for each variant. 0 means no token buckets.
 	RequestsPerSecond int
 	// Burst is the size of the bucket; 0 means RequestsPerSecond.
 	Burst int
@@ -106,6 +107,43 @@ type RateLimit struct {
 	At       Place
 	Selector map[string]string
 	Gateway  string
+	// Global is the shared quota; nil for none.
+	Global *GlobalLimit
+}
+
+// Unit is the time for which a quota is.
+type Unit string
+
+// The units.
+const (
+	PerSecond Unit = "Second"
+	PerMinute Unit = "Minute"
+	PerHour   Unit = "Hour"
+	PerDay    Unit = "Day"
+)
+
+// GlobalLimit is a quota for each variant that a rate limit service counts for all proxies together.
+type GlobalLimit struct {
+	// Host and Port are the rate limit service's, as the mesh knows it. It speaks Envoy's protocol over gRPC.
+	Host string
+	Port int
+	// Domain sets the quotas apart from others that the service counts; see QuotaDomain.
+	Domain string
+	// Requests are let in for each variant in each Unit.
+	Requests int
+	Unit     Unit
+	// TimeoutMillis is how long a proxy waits for the service; 0 means Envoy's 20.
+	TimeoutMillis int
+	// Deny refuses requests while the service does not answer; without it they pass.
+	Deny bool
+}
+
+// QuotaDomain is the domain of the global limit: the one that is given, else one of the rollout's own.
+func (t Traffic) QuotaDomain() string {
+	if g := t.RateLimit.Global; g.Domain != "" {
+		return g.Domain
+	}
+	return t.Service.Namespace + "." + t.Rollout
 }
 
 // Traffic is everything that decides who meets which variant. The shares' buckets are disjoint and together are all 100.

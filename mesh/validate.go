@@ -31,6 +31,8 @@ var (
 	variantForm   = newForm(label, 32, "a DNS label, such as \"canary\"")
 	subdomainForm = newForm(subdomain, 63, "a DNS name, such as \"coolant\"")
 	hostForm      = newForm(`([*][.])?`+subdomain, 253, "a host name, such as \"predict.example.com\"")
+	ownHostForm   = newForm(subdomain, 253, "a host name, such as \"ratelimit.edge.svc.cluster.local\"")
+	domainForm    = newForm(value, 127, "letters, digits, '-', '_' and '.', such as \"edge.coolant\"")
 	gatewayForm   = newForm(`(`+label+`/)?`+subdomain, 253, "a gateway, such as \"edge/public\"")
 	versionForm   = newForm(value, 63, "a label value, such as \"v2\"")
 	labelKeyForm  = newForm(`(`+subdomain+`/)?`+value, 317, "a label key, such as \"version\"")
@@ -59,6 +61,9 @@ const maxCookieAge = 365 * 24 * 60 * 60
 // maxRate bounds requests per second, and the burst, per proxy.
 const maxRate = 1_000_000
 
+// maxQuota is the largest quota: what is sent to proxies and services is a uint32.
+const maxQuota = 1_000_000_000
+
 // Validate says everything that is wrong with the traffic: each error names the field, its value and what was expected.
 // Routes and the renderers need a valid value.
 func (t Traffic) Validate() error {
@@ -73,6 +78,7 @@ func (t Traffic) Validate() error {
 		t.validatePreviewHosts(),
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
+		t.validateQuota(),
 		validatePolicy(t.Policy),
 		t.validateStreams(),
 		t.validateHash(),
@@ -279,13 +285,42 @@ func (l *RateLimit) validate() error {
 	if l == nil {
 		return nil
 	}
-	errs := []error{
-		between("rateLimit.requestsPerSecond", l.RequestsPerSecond, 1, maxRate),
-		between("rateLimit.burst", l.Burst, 0, maxRate),
+	least := 1
+	if l.Global != nil && l.Burst == 0 {
+		least = 0 // the quota alone
 	}
-	errs = append(errs, l.validatePlace())
+	errs := []error{
+		between("rateLimit.requestsPerSecond", l.RequestsPerSecond, least, maxRate),
+		between("rateLimit.burst", l.Burst, 0, maxRate),
+		l.validatePlace(),
+	}
 	if l.Burst != 0 && l.Burst < l.RequestsPerSecond {
 		errs = append(errs, fmt.Errorf("rateLimit.burst %d: must be 0 or at least requestsPerSecond, %d", l.Burst, l.RequestsPerSecond))
+	}
+	return errors.Join(errs...)
+}
+
+// maxWait is the longest that a proxy may wait for the rate limit service, in milliseconds: every request waits for it.
+const maxWait = 10_000
+
+// validateQuota checks the global limit, and that a gateway can tell the service's requests from those of others.
+func (t Traffic) validateQuota() error {
+	if t.RateLimit == nil || t.RateLimit.Global == nil {
+		return nil
+	}
+	g := t.RateLimit.Global
+	errs := []error{
+		ownHostForm.check("rateLimit.global.host", g.Host),
+		between("rateLimit.global.port", g.Port, 1, 65535),
+		domainForm.check("rateLimit.global.domain", t.QuotaDomain()),
+		between("rateLimit.global.requests", g.Requests, 1, maxQuota),
+		between("rateLimit.global.timeoutMillis", g.TimeoutMillis, 0, maxWait),
+	}
+	if !slices.Contains([]Unit{PerSecond, PerMinute, PerHour, PerDay}, g.Unit) {
+		errs = append(errs, fmt.Errorf("rateLimit.global.unit %q: must be %q, %q, %q or %q", g.Unit, PerSecond, PerMinute, PerHour, PerDay))
+	}
+	if t.RateLimit.At == AtGateway && len(t.Service.Hosts) == 0 {
+		errs = append(errs, fmt.Errorf("rateLimit.global: may not be specified at %q without service.hosts, which tell the service's requests there", AtGateway))
 	}
 	return errors.Join(errs...)
 }

@@ -43,10 +43,25 @@ func TestValidate(t *testing.T) {
 		}, []string{"rateLimit.selector map[istio:a]", "one without the other"}},
 		"LimitWaypoint": {"A waypoint is known by its name.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: AtWaypoint} }, []string{`rateLimit.gateway ""`, "the gateway alone"}},
 		"LimitSidecar":  {"A sidecar is the pod's own.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1, Gateway: "b"} }, []string{`rateLimit.gateway "b"`, `may not be specified at "Sidecar"`}},
-		"LimitPlace":    {"There are no other places.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: "x"} }, []string{`rateLimit.at "x"`, `"Sidecar", "Gateway" or "Waypoint"`}},
-		"Hash":          {"A hash beside a bucket header.", func(t *Traffic) { t.Cookie, t.HashHeader = nil, "x-vehicle-id" }, nil},
-		"HashCookie":    {"A cookie takes what a hash would.", func(t *Traffic) { t.HashHeader = "x-vehicle-id" }, []string{`hashHeader "x-vehicle-id"`, "may not be specified with cookie"}},
-		"HashBucket":    {"A bucket is no unit.", func(t *Traffic) { t.Cookie, t.HashHeader = nil, t.BucketHeader }, []string{"hashHeader", "nothing else is read from"}},
+		"Quota":         {"A quota needs no token buckets.", func(t *Traffic) { t.RateLimit = &RateLimit{Global: quota()} }, nil},
+		"QuotaAtGateway": {"The hosts tell whose requests they are.", func(t *Traffic) {
+			t.Service.Hosts, t.Service.Gateways = []string{"predict.example.com"}, []string{"edge/public"}
+			t.RateLimit = &RateLimit{At: AtGateway, Gateway: "public", Global: quota()}
+		}, nil},
+		"QuotaNoHosts": {"Without hosts nothing tells them apart.", func(t *Traffic) {
+			t.RateLimit = &RateLimit{At: AtGateway, Gateway: "public", Global: quota()}
+		}, []string{"rateLimit.global", `"Gateway" without service.hosts`}},
+		"QuotaBurst": {"A burst is of a rate.", func(t *Traffic) { t.RateLimit = &RateLimit{Burst: 5, Global: quota()} }, []string{"rateLimit.requestsPerSecond 0"}},
+		"QuotaFields": {"Every field has its bounds.", func(t *Traffic) {
+			t.RateLimit = &RateLimit{Global: &GlobalLimit{Host: "*.a", Domain: "a b", Unit: "Week", TimeoutMillis: 10_001}}
+		}, []string{
+			`rateLimit.global.host "*.a"`, "rateLimit.global.port 0", `rateLimit.global.domain "a b"`, "rateLimit.global.requests 0", `rateLimit.global.unit "Week"`,
+			`"Second", "Minute", "Hour" or "Day"`, "rateLimit.global.timeoutMillis 10001",
+		}},
+		"LimitPlace": {"There are no other places.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: "x"} }, []string{`rateLimit.at "x"`, `"Sidecar", "Gateway" or "Waypoint"`}},
+		"Hash":       {"A hash beside a bucket header.", func(t *Traffic) { t.Cookie, t.HashHeader = nil, "x-vehicle-id" }, nil},
+		"HashCookie": {"A cookie takes what a hash would.", func(t *Traffic) { t.HashHeader = "x-vehicle-id" }, []string{`hashHeader "x-vehicle-id"`, "may not be specified with cookie"}},
+		"HashBucket": {"A bucket is no unit.", func(t *Traffic) { t.Cookie, t.HashHeader = nil, t.BucketHeader }, []string{"hashHeader", "nothing else is read from"}},
 		"HashArms": {"A third arm has no end of its own.", func(t *Traffic) {
 			t.Cookie, t.HashHeader = nil, "x-vehicle-id"
 			t.Shares = append(t.Shares, Share{"a", "v3", nil}, Share{"b", "v4", nil})
@@ -133,4 +148,8 @@ func BenchmarkValidate(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func quota() *GlobalLimit {
+	return &GlobalLimit{Host: "ratelimit.edge.svc.cluster.local", Port: 8081, Requests: 5, Unit: PerMinute}
 }

@@ -40,6 +40,7 @@ func bind(fs *flag.FlagSet) run.Body {
 		s.Providers = strings.Split(text, ",")
 		return nil
 	})
+	fs.BoolVar(&s.Quotas, "global-rate-limits", false, "let rollouts have global rate limits, whose configuration is written as ConfigMaps")
 	fs.StringVar(&s.Namespace, "namespace", "", "namespace to watch; all when empty")
 	fs.StringVar(&s.webhook, "webhook-listen", ":8081", "address that takes Alertmanager's notifications at /api/v1/alerts")
 	fs.BoolVar(&s.LeaderElect, "leader-elect", true, "let one of several replicas act")

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,13 +14,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// hashRefused are the fields of a filter that is no local rate limit.
-var hashRefused = []string{
-	"EnvoyFilter spec.configPatches[0].applyTo", "EnvoyFilter spec.configPatches[0].match.context",
-	"EnvoyFilter spec.configPatches[0].match.listener.filterChain.filter.name",
-	"EnvoyFilter spec.configPatches[0].match.listener.filterChain.filter.subFilter.name",
-	"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].match.routeConfiguration",
-	"EnvoyFilter spec.configPatches[0].patch.operation", "EnvoyFilter spec.configPatches[0].patch.value",
+// routeRefused are the fields of a patch of routes: it is no local rate limit.
+func routeRefused(patch int) []string {
+	var all []string
+	for _, field := range []string{
+		"applyTo", "match.context", "match.listener.filterChain.filter.name", "match.listener.filterChain.filter.subFilter.name",
+		"match.proxy", "match.routeConfiguration", "patch.operation", "patch.value",
+	} {
+		all = append(all, fmt.Sprintf("EnvoyFilter spec.configPatches[%d].%s", patch, field))
+	}
+	return all
 }
 
 // refusedGoldens are what the gateway does not obey of what mesh/istio writes, each time loudly: the fields, by file.
@@ -29,7 +34,19 @@ var refusedGoldens = map[string][]string{
 	"ratelimit-waypoint": {
 		"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value", "EnvoyFilter spec.targetRefs",
 	},
-	"hash": hashRefused, "hash-stable": hashRefused,
+	"quota-canary": {"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value"},
+	"quota-arms":   {"EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value"},
+	"quota-gateway": slices.Concat([]string{
+		"EnvoyFilter spec.configPatches[0].match.context", "EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value",
+		"EnvoyFilter spec.configPatches[1].match.context", "EnvoyFilter spec.configPatches[1].match.proxy", "EnvoyFilter spec.configPatches[1].patch.value",
+	}, routeRefused(2), routeRefused(3)),
+	"quota-waypoint": {
+		"EnvoyFilter spec.configPatches[0].match.listener.filterChain.name", "EnvoyFilter spec.configPatches[0].match.proxy",
+		"EnvoyFilter spec.configPatches[0].patch.value",
+		"EnvoyFilter spec.configPatches[1].match.listener.filterChain.name", "EnvoyFilter spec.configPatches[1].match.proxy",
+		"EnvoyFilter spec.configPatches[1].patch.value", "EnvoyFilter spec.targetRefs",
+	},
+	"hash": routeRefused(0), "hash-stable": routeRefused(0),
 	"tcp":   {"VirtualService spec.tcp"},
 	"ports": {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"policy": {

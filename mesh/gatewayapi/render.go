@@ -27,6 +27,7 @@ func Limits() mesh.Limits {
 			mesh.CookieBuckets: "a rule of an HTTPRoute has at most 16 destinations, and a bucket is drawn from 100; use a bucket header",
 			mesh.Variants:      "an HTTPRoute has at most 16 rules, which are enough for 7 variants",
 			mesh.RateLimits:    "the Gateway API has no rate limit; limit at the gateway, or use provider Istio",
+			mesh.Quotas:        "the Gateway API has no rate limit; limit at the gateway, or use provider Istio",
 			mesh.Policies:      "the Gateway API has no such policy; write a DestinationRule for the Services of the versions, or use provider Istio",
 			mesh.PreviewHosts:  "the hosts of an HTTPRoute hold for all its rules; preview by header, or use provider Istio",
 			mesh.Delegation:    "an HTTPRoute belongs to a Service or a Gateway, not to other routes; use provider Istio",

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 	api "istio.io/api/networking/v1alpha3"
+	"istio.io/api/type/v1beta1"
 	"istio.io/client-go/pkg/apis/networking/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,22 +26,19 @@ const rateLimitStats = "siskin_local_rate_limit"
 // RateLimitName is the name of a rollout's EnvoyFilter.
 func RateLimitName(rollout string) string { return rollout + "-ratelimit" }
 
-// envoyFilter is the rate limit where it counts. Each proxy has buckets of its own, so what is let in is the number of
-// proxies times the rate. It is nil when there is no limit, or nobody to limit.
-func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
-	if l := t.RateLimit; l != nil && l.At != "" && l.At != mesh.AtSidecar {
-		return sharedFilter(t)
-	}
-	return sidecarFilter(t)
-}
+// patch is one change of an EnvoyFilter.
+type patch = api.EnvoyFilter_EnvoyConfigObjectPatch
 
-// sidecarFilter limits what each selected pod's own proxy lets in.
-func sidecarFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
-	selected := limitedPods(t)
-	if selected == nil {
+// envoyFilter is the rate limit where it counts. It is nil when there is no limit, or nobody to limit.
+func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
+	if t.RateLimit == nil || limitedPods(t) == nil {
 		return nil, nil
 	}
-	filter, err := structpb.NewStruct(localRateLimit(*t.RateLimit))
+	local, err := localPatches(t)
+	if err != nil {
+		return nil, err
+	}
+	global, err := globalPatches(t)
 	if err != nil {
 		return nil, err
 	}
@@ -48,20 +46,42 @@ func sidecarFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1alpha3", Kind: "EnvoyFilter"},
 		ObjectMeta: objectMeta(t, RateLimitName(t.Rollout)),
 	}
-	ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: selected}
-	ef.Spec.ConfigPatches = []*api.EnvoyFilter_EnvoyConfigObjectPatch{{
-		ApplyTo: api.EnvoyFilter_HTTP_FILTER,
-		Match:   beforeRouter(api.EnvoyFilter_SIDECAR_INBOUND),
-		Patch:   &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_INSERT_BEFORE, Value: filter},
-	}}
+	ef.Spec.ConfigPatches = append(local, global...)
+	switch {
+	case t.RateLimit.Gateway != "":
+		ef.Spec.TargetRefs = []*v1beta1.PolicyTargetReference{{Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: t.RateLimit.Gateway}}
+	case t.RateLimit.At == mesh.AtGateway:
+		ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: t.RateLimit.Selector}
+	default:
+		ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: limitedPods(t)}
+	}
 	return ef, nil
 }
 
-// limitedPods are the labels of the pods whose proxies limit; nil when there are none.
-func limitedPods(t mesh.Traffic) map[string]string {
-	if t.RateLimit == nil {
-		return nil
+// localPatches insert the token buckets. Each proxy has its own, so what is let in is the number of proxies times the rate.
+func localPatches(t mesh.Traffic) ([]*patch, error) {
+	if t.RateLimit.RequestsPerSecond == 0 {
+		return nil, nil
 	}
+	if at := t.RateLimit.At; at != "" && at != mesh.AtSidecar {
+		return sharedPatches(t)
+	}
+	filter, err := structpb.NewStruct(localRateLimit(*t.RateLimit))
+	if err != nil {
+		return nil, err
+	}
+	return []*patch{inserted(beforeRouter(api.EnvoyFilter_SIDECAR_INBOUND), filter)}, nil
+}
+
+func inserted(at *api.EnvoyFilter_EnvoyConfigObjectMatch, filter *structpb.Struct) *patch {
+	return &patch{
+		ApplyTo: api.EnvoyFilter_HTTP_FILTER, Match: at,
+		Patch: &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_INSERT_BEFORE, Value: filter},
+	}
+}
+
+// limitedPods are the labels of the pods that are limited; nil when there are none.
+func limitedPods(t mesh.Traffic) map[string]string {
 	labels := map[string]string{"app": t.Service.Name}
 	if !t.RateLimit.OnlyCanary {
 		return labels

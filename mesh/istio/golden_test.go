@@ -35,6 +35,9 @@ func applied(t testing.TB, o Objects) []*unstructured.Unstructured {
 	if o.EnvoyFilter != nil {
 		add(Unstructured(o.EnvoyFilter))
 	}
+	if o.Quotas != nil {
+		add(&unstructured.Unstructured{Object: o.Quotas}, nil)
+	}
 	return out
 }
 

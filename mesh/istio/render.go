@@ -32,6 +32,8 @@ type Objects struct {
 	DestinationRule *networkingv1.DestinationRule
 	// EnvoyFilter is nil when nothing is limited; then an earlier one has to go.
 	EnvoyFilter *v1alpha3.EnvoyFilter
+	// Quotas is the ConfigMap with the global limit, for the rate limit service; nil as EnvoyFilter is.
+	Quotas mesh.Object
 	// Hash lets a header's hash decide; nil when none does, and then an earlier one has to go after the VirtualService.
 	Hash *v1alpha3.EnvoyFilter
 	// Tiers are the services behind, in the order of the traffic's.
@@ -47,6 +49,10 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering rate limit of rollout %q: %w", t.Rollout, err)
 	}
+	quotas, err := quotaConfig(t)
+	if err != nil {
+		return Objects{}, fmt.Errorf("rendering quotas of rollout %q: %w", t.Rollout, err)
+	}
 	rule, err := destinationRule(t, nil)
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
@@ -59,7 +65,7 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, err
 	}
-	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Hash: hash, Tiers: tiers}, nil
+	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Quotas: quotas, Hash: hash, Tiers: tiers}, nil
 }
 
 // RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are

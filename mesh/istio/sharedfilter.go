@@ -7,9 +7,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 	api "istio.io/api/networking/v1alpha3"
-	"istio.io/api/type/v1beta1"
-	"istio.io/client-go/pkg/apis/networking/v1alpha3"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/siskin-dev/siskin/mesh"
 )
@@ -17,13 +14,9 @@ import (
 // sharedVersions are the proxies whose rate limit makes its own descriptors (Envoy 1.34 and newer, with room to spare).
 const sharedVersions = `^1\.(2[89]|[3-9][0-9]).*`
 
-// sharedFilter limits at proxies that serve other services too: the routed cluster, which is the service's version at a port,
+// sharedPatches limit at proxies that serve other services too: the routed cluster, which is the service's version at a port,
 // says whose bucket a request takes from. What goes elsewhere finds none of them, and a bucket that is never empty.
-func sharedFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
-	descriptors := limitedClusters(t)
-	if len(descriptors) == 0 {
-		return nil, nil
-	}
+func sharedPatches(t mesh.Traffic) ([]*patch, error) {
 	config := localRateLimit(*t.RateLimit)
 	// A name of its own: there may be a filter for each of many rollouts.
 	config["name"] = "siskin.local_ratelimit." + t.Service.Namespace + "." + t.Rollout
@@ -34,63 +27,68 @@ func sharedFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
 		"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": map[string]any{"key": "retry-after", "value": "1"},
 	}}
 	typed["token_bucket"] = tokenBucket(math.MaxUint32, math.MaxUint32)
-	typed["descriptors"] = descriptors
 	typed["always_consume_default_token_bucket"] = false
 	typed["rate_limits"] = []any{map[string]any{"actions": []any{map[string]any{"destination_cluster": map[string]any{}}}}}
+	var descriptors []any
+	for _, c := range limitedClusters(t) {
+		descriptors = append(descriptors, map[string]any{
+			"entries":      []any{map[string]any{"key": "destination_cluster", "value": c.name}},
+			"token_bucket": tokenBucket(max(t.RateLimit.Burst, t.RateLimit.RequestsPerSecond), t.RateLimit.RequestsPerSecond),
+		})
+	}
+	typed["descriptors"] = descriptors
 	filter, err := structpb.NewStruct(config)
 	if err != nil {
 		return nil, err
 	}
-	ef := &v1alpha3.EnvoyFilter{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1alpha3", Kind: "EnvoyFilter"},
-		ObjectMeta: objectMeta(t, RateLimitName(t.Rollout)),
-	}
-	if t.RateLimit.Gateway != "" {
-		ef.Spec.TargetRefs = []*v1beta1.PolicyTargetReference{{Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: t.RateLimit.Gateway}}
-	} else {
-		ef.Spec.WorkloadSelector = &api.WorkloadSelector{Labels: t.RateLimit.Selector}
-	}
-	match := beforeRouter(limitContext(t.RateLimit.At))
-	match.Proxy = &api.EnvoyFilter_ProxyMatch{ProxyVersion: sharedVersions}
-	ef.Spec.ConfigPatches = []*api.EnvoyFilter_EnvoyConfigObjectPatch{{
-		ApplyTo: api.EnvoyFilter_HTTP_FILTER,
-		Match:   match,
-		Patch:   &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_INSERT_BEFORE, Value: filter},
-	}}
-	return ef, nil
+	return []*patch{newer(inserted(beforeRouter(limitContext(t.RateLimit.At)), filter))}, nil
+}
+
+// newer confines a patch to proxies whose rate limits make their own descriptors.
+func newer(p *patch) *patch {
+	p.Match.Proxy = &api.EnvoyFilter_ProxyMatch{ProxyVersion: sharedVersions}
+	return p
 }
 
 // limitContext is the context of a place. Istio patches a waypoint's listeners as inbound ones.
 func limitContext(at mesh.Place) api.EnvoyFilter_PatchContext {
-	if at == mesh.AtWaypoint {
-		return api.EnvoyFilter_SIDECAR_INBOUND
+	if at == mesh.AtGateway {
+		return api.EnvoyFilter_GATEWAY
 	}
-	return api.EnvoyFilter_GATEWAY
+	return api.EnvoyFilter_SIDECAR_INBOUND
 }
 
-// limitedClusters has a bucket for each limited version at each HTTP port.
-func limitedClusters(t mesh.Traffic) []any {
-	ports := []int{t.Service.Port}
-	for _, p := range t.Service.Ports {
-		if p.Protocol == mesh.HTTP {
-			ports = append(ports, p.Number)
-		}
-	}
-	var out []any
+// cluster is a version of the service at a port.
+type cluster struct {
+	name string
+	port int
+}
+
+// limitedClusters are those of each limited version at each HTTP port.
+func limitedClusters(t mesh.Traffic) []cluster {
+	var out []cluster
 	var seen []string
 	for _, s := range t.Shares {
 		if t.RateLimit.OnlyCanary && s.Variant != mesh.Canary || slices.Contains(seen, s.Version) {
 			continue
 		}
 		seen = append(seen, s.Version)
-		for _, port := range ports {
-			out = append(out, map[string]any{
-				"entries":      []any{map[string]any{"key": "destination_cluster", "value": clusterName(t, port, s.Version)}},
-				"token_bucket": tokenBucket(max(t.RateLimit.Burst, t.RateLimit.RequestsPerSecond), t.RateLimit.RequestsPerSecond),
-			})
+		for _, port := range httpPorts(t) {
+			out = append(out, cluster{clusterName(t, port, s.Version), port})
 		}
 	}
 	return out
+}
+
+// httpPorts are the service's own port and the further ones that speak HTTP.
+func httpPorts(t mesh.Traffic) []int {
+	ports := []int{t.Service.Port}
+	for _, p := range t.Service.Ports {
+		if p.Protocol == mesh.HTTP {
+			ports = append(ports, p.Number)
+		}
+	}
+	return ports
 }
 
 // clusterName is what Istio calls a version of the service where the limit counts.

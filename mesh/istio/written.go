@@ -18,8 +18,8 @@ type Written struct {
 	Behind []*unstructured.Unstructured
 	// Prune is false: the subsets are few and have names of their own.
 	Prune bool
-	// Limit is the rate limit, nil when there is none; LimitKey names it then, too.
-	Limit, LimitKey *unstructured.Unstructured
+	// Limits are the quotas and the filters of the rate limit, those that there are; LimitKeys name both.
+	Limits, LimitKeys []*unstructured.Unstructured
 }
 
 // Write renders a Traffic for server-side apply. Leaving names versions that stay reachable although no share names them.
@@ -38,11 +38,7 @@ func Write(t mesh.Traffic, leaving ...string) (Written, error) {
 }
 
 func (o Objects) written(t mesh.Traffic) (Written, error) {
-	w := Written{LimitKey: &unstructured.Unstructured{}}
-	w.LimitKey.SetAPIVersion("networking.istio.io/v1alpha3")
-	w.LimitKey.SetKind("EnvoyFilter")
-	w.LimitKey.SetNamespace(t.Service.Namespace)
-	w.LimitKey.SetName(RateLimitName(t.Rollout))
+	w := Written{LimitKeys: []*unstructured.Unstructured{limitKey(t, "networking.istio.io/v1alpha3", "EnvoyFilter"), limitKey(t, "v1", "ConfigMap")}}
 	var failed error
 	keep := func(u *unstructured.Unstructured, err error) *unstructured.Unstructured {
 		if failed == nil {
@@ -59,10 +55,22 @@ func (o Objects) written(t mesh.Traffic) (Written, error) {
 		w.Subsets = append(w.Subsets, keep(Unstructured(tier.DestinationRule)))
 		w.Behind = append([]*unstructured.Unstructured{keep(Unstructured(tier.VirtualService))}, w.Behind...)
 	}
+	if o.Quotas != nil {
+		w.Limits = append(w.Limits, &unstructured.Unstructured{Object: o.Quotas})
+	}
 	if o.EnvoyFilter != nil {
-		w.Limit = keep(Unstructured(o.EnvoyFilter))
+		w.Limits = append(w.Limits, keep(Unstructured(o.EnvoyFilter)))
 	}
 	return w, failed
+}
+
+func limitKey(t mesh.Traffic, apiVersion, kind string) *unstructured.Unstructured {
+	key := &unstructured.Unstructured{}
+	key.SetAPIVersion(apiVersion)
+	key.SetKind(kind)
+	key.SetNamespace(t.Service.Namespace)
+	key.SetName(RateLimitName(t.Rollout))
+	return key
 }
 
 // Kinds are those of the objects whose foreign edits matter at once.

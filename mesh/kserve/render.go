@@ -24,6 +24,7 @@ func Limits() mesh.Limits {
 			mesh.HeaderBuckets: "KServe draws every request and reads no bucket; leave assignment out",
 			mesh.CookieBuckets: "KServe draws every request and sets no cookie; leave assignment out",
 			mesh.RateLimits:    "an InferenceService limits nothing; use another provider",
+			mesh.Quotas:        "an InferenceService counts nothing; use another provider",
 			mesh.Exposure:      "KServe makes the hosts of an InferenceService itself, and has its own gateway",
 			mesh.Policies:      "an InferenceService has no such settings; use provider Istio",
 			mesh.PreviewHosts:  "KServe makes the hosts of an InferenceService itself; use provider Istio",

@@ -25,6 +25,7 @@ func Limits() mesh.Limits {
 			mesh.CookieBuckets: "its canary cookie says always or never and holds no bucket; use a bucket header",
 			mesh.Variants:      "an Ingress has one canary",
 			mesh.RateLimits:    "its limits count by client address and not by variant; use provider Istio",
+			mesh.Quotas:        "its own global limit counts by client address and not by variant; use provider Istio",
 			mesh.Policies:      "its settings hold for the whole ingress controller; use provider Istio",
 			mesh.PreviewHosts:  "a canary has the hosts of its main Ingress; use provider Istio",
 			mesh.Delegation:    "an Ingress leads to Services and not to other routes; use provider Istio",

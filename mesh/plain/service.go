@@ -22,6 +22,7 @@ func Limits() mesh.Limits {
 			mesh.CookieBuckets: "a Service sees no cookies, and all units change at once; leave assignment out",
 			mesh.Variants:      "a Service selects the pods of one version",
 			mesh.RateLimits:    "a Service limits nothing; use provider Istio",
+			mesh.Quotas:        "a Service counts nothing; use provider Istio",
 			mesh.Exposure:      "a Service has no gateways; lead one to it, or use another provider",
 			mesh.Policies:      "a Service has no such settings; use provider Istio",
 			mesh.PreviewHosts:  "a Service has one host; use provider Istio",

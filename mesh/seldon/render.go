@@ -19,6 +19,7 @@ func Limits() mesh.Limits {
 			mesh.HeaderBuckets: "its split draws every request and reads no bucket; leave assignment out, and let callers resend x-seldon-route",
 			mesh.CookieBuckets: "its split draws every request and sets no cookie; leave assignment out, and let callers resend x-seldon-route",
 			mesh.RateLimits:    "an Experiment limits nothing; limit at the gateway before Seldon, or use provider Istio",
+			mesh.Quotas:        "an Experiment counts nothing; limit at the gateway before Seldon, or use provider Istio",
 			mesh.Exposure:      "Seldon has one gateway for all models; lead hosts to it, or use provider Istio",
 			mesh.Policies:      "an Experiment has no such settings; use provider Istio",
 			mesh.PreviewHosts:  "an Experiment knows no hosts; use provider Istio",

@@ -163,26 +163,26 @@ func (r *Reconciler) noteRoute(p *pass, kind string) {
 	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 }
 
+// limit writes the limits that there are and removes the others.
 func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
-	if o.LimitKey == nil {
-		return nil
+	var errs []error
+	for _, want := range o.Limits {
+		r.calm.note(p, want) // once it is wanted no more it is looked at
+		_, err := r.put(ctx, p, want)
+		errs = append(errs, err)
 	}
-	if o.Limit != nil {
-		r.calm.note(p, o.Limit) // once it is wanted no more it is looked at
-		_, err := r.put(ctx, p, o.Limit)
-		return err
+	for _, key := range o.LimitKeys {
+		wanted := slices.ContainsFunc(o.Limits, func(l *unstructured.Unstructured) bool { return keyOf(l) == keyOf(key) })
+		if wanted || r.calm.since(p, key) {
+			continue
+		}
+		err := r.remove(ctx, p, key)
+		if err == nil {
+			r.calm.note(p, key)
+		}
+		errs = append(errs, err)
 	}
-	if r.calm.since(p, o.LimitKey) {
-		return nil
-	}
-	live, err := r.read(ctx, o.LimitKey)
-	if err == nil && ours(p.ro, live) {
-		err = r.Client.Delete(ctx, live)
-	}
-	if err = client.IgnoreNotFound(err); err == nil {
-		r.calm.note(p, o.LimitKey)
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 // putRules writes the alert rules.

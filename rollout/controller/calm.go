@@ -33,7 +33,7 @@ func (c *calm) since(p *pass, want *unstructured.Unstructured) bool {
 	c.mu.Lock()
 	last, ok := c.seen[client.ObjectKeyFromObject(p.ro)][keyOf(want)]
 	c.mu.Unlock()
-	return ok && last.owner == p.ro.UID && p.now.Before(last.at.Add(calmFor)) && reflect.DeepEqual(last.spec, want.Object["spec"])
+	return ok && last.owner == p.ro.UID && p.now.Before(last.at.Add(calmFor)) && reflect.DeepEqual(last.spec, want.Object[body(want)])
 }
 
 // note remembers that an object is as wanted, or is not there where none is wanted.
@@ -47,7 +47,7 @@ func (c *calm) note(p *pass, want *unstructured.Unstructured) {
 	if c.seen[mine] == nil {
 		c.seen[mine] = map[string]sight{}
 	}
-	c.seen[mine][keyOf(want)] = sight{p.ro.UID, want.Object["spec"], p.now}
+	c.seen[mine][keyOf(want)] = sight{p.ro.UID, want.Object[body(want)], p.now}
 }
 
 // forget makes the next pass of a rollout look again.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -168,10 +169,21 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 	if l := ro.Spec.RateLimit; l != nil {
 		t.RateLimit = &mesh.RateLimit{
 			RequestsPerSecond: int(l.RequestsPerSecond), Burst: int(l.Burst), OnlyCanary: l.Scope != "All",
-			At: mesh.Place(orElse(l.At, string(mesh.AtSidecar))), Selector: l.Selector, Gateway: l.Gateway,
+			At: mesh.Place(orElse(l.At, string(mesh.AtSidecar))), Selector: l.Selector, Gateway: l.Gateway, Global: quotaOf(l.Global),
 		}
 	}
 	return t
+}
+
+// quotaOf is the global rate limit of the spec; nil for none.
+func quotaOf(g *v1alpha1.GlobalRateLimitSpec) *mesh.GlobalLimit {
+	if g == nil {
+		return nil
+	}
+	return &mesh.GlobalLimit{
+		Host: g.Host, Port: int(cmp.Or(g.Port, 8081)), Domain: g.Domain, Requests: int(g.RequestsPerUnit),
+		Unit: mesh.Unit(orElse(g.Unit, string(mesh.PerSecond))), TimeoutMillis: int(g.Timeout.Milliseconds()), Deny: g.OnError == "Deny",
+	}
 }
 
 // runOf reads the run that is going on from the status; nil when there is none. Evidence that cannot be read, as another

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -249,5 +250,64 @@ func TestRateLimit(t *testing.T) {
 	w.turn()
 	if w.find(v3, "EnvoyFilter", "coolant-ratelimit") == nil {
 		t.Error("somebody else's EnvoyFilter was deleted")
+	}
+}
+
+// TestGlobalLimit: the quotas stand beside the filter that asks for them, are put right, and go with the spec, the canary or the
+// rollout.
+func TestGlobalLimit(t *testing.T) {
+	global := func(ro *v1alpha1.Rollout) {
+		ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{Global: &v1alpha1.GlobalRateLimitSpec{Host: "ratelimit.edge.svc.cluster.local", RequestsPerUnit: 5, Unit: "Minute"}}
+	}
+	w := running(t, 1, global)
+	quotas := func() string {
+		o := w.find(quotasV1, "ConfigMap", "coolant-ratelimit")
+		if o == nil {
+			return ""
+		}
+		if owners := o.GetOwnerReferences(); len(owners) != 1 || owners[0].UID != w.get().UID {
+			t.Errorf("owners of the quotas: %+v, want the rollout", owners)
+		}
+		text, _, _ := unstructured.NestedString(o.Object, "data", w.ns+".coolant.yaml")
+		return text
+	}
+	filter := func() string {
+		o := w.find("networking.istio.io/v1alpha3", "EnvoyFilter", "coolant-ratelimit")
+		if o == nil {
+			return ""
+		}
+		return fmt.Sprint(o.Object["spec"])
+	}
+	w.turn()
+	first := quotas()
+	if !strings.Contains(first, "requests_per_unit: 5") || !strings.Contains(first, "unit: minute") || !strings.Contains(first, "value: canary") {
+		t.Fatalf("the quotas are %q", first)
+	}
+	if !strings.Contains(filter(), "outbound|8081||ratelimit.edge.svc.cluster.local") {
+		t.Errorf("the filter is %q, want one that asks the service at its default port", filter())
+	}
+	w.change(quotasV1, "ConfigMap", "coolant-ratelimit", func(o *unstructured.Unstructured) {
+		o.Object["data"] = map[string]any{w.ns + ".coolant.yaml": "domain: none", "theirs.yaml": "domain: some"}
+	})
+	w.turn()
+	if data := w.find(quotasV1, "ConfigMap", "coolant-ratelimit").Object["data"].(map[string]any); len(data) != 1 || quotas() != first {
+		t.Errorf("after a foreign edit the quotas are %v, want the one file %q", data, first)
+	}
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit.Global.RequestsPerUnit = 7 })
+	w.turn()
+	if !strings.Contains(quotas(), "requests_per_unit: 7") {
+		t.Errorf("the quotas are %q, want 7", quotas())
+	}
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{RequestsPerSecond: 5} })
+	w.turn()
+	if quotas() != "" || filter() == "" || strings.Contains(filter(), "ratelimit.edge") {
+		t.Errorf("with the token bucket alone the quotas are %q and the filter %q", quotas(), filter())
+	}
+	w.edit(global)
+	w.turn()
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	if quotas() != "" || filter() != "" {
+		t.Errorf("without the canary its quotas are %q and the filter %q", quotas(), filter())
 	}
 }

@@ -104,10 +104,7 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	if err := r.remove(ctx, p, objects.Route); err != nil || !restGoes {
 		return err
 	}
-	rest := objects.Subsets
-	if objects.LimitKey != nil {
-		rest = append(rest, objects.LimitKey)
-	}
+	rest := append(objects.Subsets, objects.LimitKeys...)
 	if r.Rules {
 		rest = append(rest, rulesFor(p.ro))
 	}

@@ -3,6 +3,7 @@ package controller_test
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,6 +24,11 @@ type istioRouter struct{}
 // Render implements controller.Router.
 func (istioRouter) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
 	w, err := istio.Write(t, leaving...)
+	for _, o := range slices.Concat(w.Limits, w.LimitKeys) {
+		if o.GetKind() == "ConfigMap" {
+			o.SetAPIVersion(quotasV1)
+		}
+	}
 	return controller.Objects(w), err
 }
 

@@ -146,17 +146,19 @@ func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 	}
 	keep := map[string]bool{}
 	var kinds []schema.GroupVersionKind
+	for _, l := range o.Limits {
+		keep[keyOf(l)] = true
+	}
 	for _, s := range slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets) {
 		keep[keyOf(s)] = true
 		if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
 			kinds = append(kinds, gvk)
 		}
 	}
-	if o.Limit != nil {
-		keep[keyOf(o.Limit)] = true
-	}
-	if o.LimitKey != nil && !slices.Contains(kinds, o.LimitKey.GroupVersionKind()) {
-		kinds = append(kinds, o.LimitKey.GroupVersionKind())
+	for _, l := range o.LimitKeys {
+		if gvk := l.GroupVersionKind(); !slices.Contains(kinds, gvk) {
+			kinds = append(kinds, gvk)
+		}
 	}
 	var errs []error
 	for _, gvk := range kinds {

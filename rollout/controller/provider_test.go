@@ -68,9 +68,30 @@ func (kserveRouter) Settled(route *unstructured.Unstructured, stable string) boo
 	return kserve.Settled(route.Object, stable)
 }
 
-// withProviders adds the kinds of other data planes to those of the API.
+// quotasV1 has what stands for a ConfigMap: the API of the tests serves no core kinds. The tests of the control plane run with
+// ConfigMaps.
+const quotasV1 = "stand-in.test/v1"
+
+const quotasCRD = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: configmaps.stand-in.test}
+spec:
+  group: stand-in.test
+  names: {kind: ConfigMap, plural: configmaps}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {data: {type: object, additionalProperties: {type: string}}}}}
+`
+
+// withProviders adds the kinds of other data planes to those of the API, and puts KServe's own schema in the place of the one
+// that the local API serves.
 func withProviders(crds [][]byte) ([][]byte, error) {
-	for _, path := range []string{"gatewayapi/testdata/crds/httproute.yaml", "seldon/testdata/crds/experiment.yaml", "seldon/testdata/crds/model.yaml"} {
+	crds = append(crds, []byte(quotasCRD))
+	for _, path := range []string{"gatewayapi/testdata/crds/httproute.yaml", "seldon/testdata/crds/experiment.yaml", "seldon/testdata/crds/model.yaml", "kserve/testdata/crds/inferenceservice.yaml"} {
 		crd, err := os.ReadFile("../../mesh/" + path)
 		if err != nil {
 			return nil, err
@@ -400,7 +421,7 @@ func onKServe(mode string) func(*v1alpha1.Rollout) {
 	return func(ro *v1alpha1.Rollout) {
 		ro.Spec.Provider, ro.Spec.Assignment = v1alpha1.ProviderKServe, nil
 		ro.Spec.KServe = &v1alpha1.KServeSpec{Mode: mode, Predictor: runtime.RawExtension{
-			Raw: []byte(`{"model":{"modelFormat":{"name":"xgboost"},"storageUri":"s3://models/$(version)/"}}`),
+			Raw: []byte(`{"model":{"name":"kserve-container","modelFormat":{"name":"xgboost"},"storageUri":"s3://models/$(version)/"}}`),
 		}}
 	}
 }
@@ -409,7 +430,7 @@ func onKServe(mode string) func(*v1alpha1.Rollout) {
 func (w *world) kserve(status map[string]any) {
 	w.t.Helper()
 	w.change(kserveV1, "InferenceService", "coolant", func(o *unstructured.Unstructured) {
-		_ = unstructured.SetNestedField(o.Object, "kserve-container", "spec", "predictor", "model", "name")
+		_ = unstructured.SetNestedField(o.Object, "v2", "spec", "predictor", "model", "protocolVersion")
 	})
 	o := w.find(kserveV1, "InferenceService", "coolant")
 	status["observedGeneration"] = o.GetGeneration()
@@ -444,7 +465,7 @@ func TestKServe(t *testing.T) {
 		begun, tried, rejected string // what the predictor stores at each moment, and the shares
 	}{
 		"Standard": {
-			ready: object{"canaryStatuses": []any{object{"name": "v2", "ready": true}}},
+			ready: object{"canaryStatuses": []any{object{"name": "v2", "ready": true, "trafficPercent": int64(0)}}},
 			begun: "v1/ [0]", tried: "v1/ [5]", rejected: "v1/ []",
 		},
 		"Knative": {
@@ -501,7 +522,7 @@ func TestKServePromotes(t *testing.T) {
 			w.until("promoted", func(ro *v1alpha1.Rollout) bool {
 				if ro.Status.Run != nil {
 					w.kserve(object{
-						"canaryStatuses": []any{object{"name": "v2", "ready": true}},
+						"canaryStatuses": []any{object{"name": "v2", "ready": true, "trafficPercent": int64(0)}},
 						"components":     object{"predictor": object{"latestCreatedRevision": "r2", "latestReadyRevision": "r2", "latestRolledoutRevision": "r1"}},
 					})
 				}

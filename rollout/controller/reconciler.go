@@ -48,10 +48,10 @@ type Objects struct {
 	Behind []*unstructured.Unstructured
 	// Prune says that Subsets has objects by version: others of their kinds, which belong to this rollout, have to go.
 	Prune bool
-	// Limit is the rate limit; LimitKey names it also when there is none, so that an earlier one can be removed. A mesh
-	// that has none has no LimitKey.
-	Limit    *unstructured.Unstructured
-	LimitKey *unstructured.Unstructured
+	// Limits bound the requests; LimitKeys name all that there could be, so that an earlier one can be removed. A mesh that has
+	// no limits has no LimitKeys.
+	Limits    []*unstructured.Unstructured
+	LimitKeys []*unstructured.Unstructured
 }
 
 // Recorder tells people what happened to a rollout or an experiment.

@@ -13,10 +13,19 @@ import (
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
+// body is the field that holds what an object says: a ConfigMap has no spec.
+func body(o *unstructured.Unstructured) string {
+	if _, ok := o.Object["data"]; ok {
+		return "data"
+	}
+	return "spec"
+}
+
 // sameSpec says whether a live object says what is wanted and nothing else. Fields of the spec that nobody has written are
 // the API server's, such as the address of a Service, and count for nothing.
 func sameSpec(live, want *unstructured.Unstructured) bool {
-	a, b := plain(live.Object["spec"]), plain(want.Object["spec"])
+	field := body(want)
+	a, b := plain(live.Object[field]), plain(want.Object[field])
 	if filledIn(want) {
 		return covers(a, b) && covers(plain(live.GetAnnotations()), plain(want.GetAnnotations()))
 	}
@@ -31,7 +40,7 @@ func sameSpec(live, want *unstructured.Unstructured) bool {
 	if !ok || !also {
 		return false
 	}
-	written := writtenFields(live)
+	written := writtenFields(live, field)
 	for field := range left {
 		if _, ours := wanted[field]; !ours && !written[field] {
 			delete(left, field) // plain has copied it
@@ -100,7 +109,7 @@ func ofSiskin(annotation string) bool {
 
 // overwrite makes an object say what is wanted and nothing else.
 func overwrite(live, want *unstructured.Unstructured) {
-	live.Object["spec"] = want.Object["spec"]
+	live.Object[body(want)] = want.Object[body(want)]
 	if filledIn(want) {
 		return
 	}
@@ -113,20 +122,22 @@ func overwrite(live, want *unstructured.Unstructured) {
 	}
 }
 
-// writtenFields are the fields of the spec that somebody has written, by the object's own account.
-func writtenFields(live *unstructured.Unstructured) map[string]bool {
+// writtenFields are the fields of the spec, or of what stands for it, that somebody has written, by the object's own account.
+func writtenFields(live *unstructured.Unstructured, of string) map[string]bool {
 	written := map[string]bool{}
 	for _, m := range live.GetManagedFields() {
 		if m.Subresource != "" || m.FieldsV1 == nil {
 			continue
 		}
-		var fields struct {
-			Spec map[string]json.RawMessage `json:"f:spec"`
-		}
+		var fields map[string]json.RawMessage
 		if json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
-		for field := range fields.Spec {
+		var inside map[string]json.RawMessage
+		if json.Unmarshal(fields["f:"+of], &inside) != nil {
+			continue
+		}
+		for field := range inside {
 			if len(field) > len("f:") {
 				written[field[len("f:"):]] = true
 			}

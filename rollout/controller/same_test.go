@@ -24,6 +24,17 @@ func saying(spec map[string]any, written string, annotations ...string) *unstruc
 	return o
 }
 
+// holding is an object with files in its data: one of ours, and one of somebody's unless it is empty.
+func holding(mine, theirs string) *unstructured.Unstructured {
+	data := map[string]any{"mine": mine}
+	o := &unstructured.Unstructured{Object: map[string]any{"data": data}}
+	if theirs != "" {
+		data["theirs"] = theirs
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "somebody", FieldsV1: metav1.NewFieldsV1(`{"f:data":{"f:theirs":{}}}`)}})
+	}
+	return o
+}
+
 func TestSameSpec(t *testing.T) {
 	const ours = `{"f:metadata":{},"f:spec":{"f:port":{}}}`
 	cases := map[string]struct {
@@ -38,6 +49,9 @@ func TestSameSpec(t *testing.T) {
 		"Added":      {"One that somebody wrote is drift.", saying(map[string]any{"port": int64(1), "clusterIP": "10.0.0.1"}, `{"f:spec":{"f:clusterIP":{}}}`), saying(map[string]any{"port": int64(1)}, ""), false},
 		"Inside":     {"Further down every field counts.", saying(map[string]any{"port": map[string]any{"a": "b", "c": "d"}}, ours), saying(map[string]any{"port": map[string]any{"a": "b"}}, ""), false},
 		"NoSpec":     {"An object without a spec says nothing.", &unstructured.Unstructured{Object: map[string]any{}}, saying(map[string]any{"port": int64(1)}, ""), false},
+		"Data":       {"What has no spec says it in its data.", holding("a: 1", ""), holding("a: 1", ""), true},
+		"OtherData":  {"It says something else.", holding("a: 2", ""), holding("a: 1", ""), false},
+		"MoreData":   {"Somebody added a file.", holding("a: 1", "b: 1"), holding("a: 1", ""), false},
 		"Noted":      {"An annotation that is wanted is there.", saying(nil, "", "a/b", "1"), saying(nil, "", "a/b", "1"), true},
 		"NotNoted":   {"It says something else.", saying(nil, "", "a/b", "2"), saying(nil, "", "a/b", "1"), false},
 		"Neighbour":  {"Who reads the one reads the other, which nobody wanted.", saying(nil, "", "a/b", "1", "a/c", "1"), saying(nil, "", "a/b", "1"), false},
@@ -53,7 +67,7 @@ func TestSameSpec(t *testing.T) {
 				t.Errorf("%s\nsameSpec(...) = %t, want %t", tc.reason, got, tc.same)
 			}
 			overwrite(tc.live, tc.want)
-			if !cmp.Equal(plain(tc.live.Object["spec"]), plain(tc.want.Object["spec"])) || (!filledIn(tc.want) && len(foreignAnnotations(tc.live, tc.want)) > 0) {
+			if !cmp.Equal(plain(tc.live.Object[body(tc.want)]), plain(tc.want.Object[body(tc.want)])) || (!filledIn(tc.want) && len(foreignAnnotations(tc.live, tc.want)) > 0) {
 				t.Errorf("overwritten: %v, want what %v says", tc.live.Object, tc.want.Object)
 			}
 		})

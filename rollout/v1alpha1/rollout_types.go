@@ -52,6 +52,7 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.preview) || !has(self.strategy.preview.hosts) || !has(self.service.hosts) || self.strategy.preview.hosts.all(h, !(h in self.service.hosts))",message="strategy.preview.hosts must not repeat service.hosts"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.tiers)",message="strategy.shadow may not be specified together with tiers, because a copy would go on to them as a request of the stable version"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="strategy.shadow may not be specified when traffic.protocol is not 'HTTP', because connections are not copied"
+// +kubebuilder:validation:XValidation:rule="!has(self.rateLimit) || !has(self.rateLimit.global) || !has(self.rateLimit.at) || self.rateLimit.at != 'Gateway' || has(self.service.hosts)",message="rateLimit.global may not be specified at 'Gateway' without service.hosts, which tell the service's requests there"
 type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
@@ -94,7 +95,7 @@ type RolloutSpec struct {
 	// +optional
 	Assignment *AssignmentSpec `json:"assignment,omitempty"`
 
-	// rateLimit bounds the requests per second by an EnvoyFilter (local rate limit, per proxy).
+	// rateLimit bounds the requests by an EnvoyFilter, per proxy or for all of them together.
 	// +optional
 	RateLimit *RateLimitSpec `json:"rateLimit,omitempty"`
 

@@ -16,7 +16,7 @@ import (
 )
 
 // Programs are the paths of the programs that make up the control plane.
-type Programs struct{ Etcd, APIServer, Istiod string }
+type Programs struct{ Etcd, APIServer, Istiod, RateLimit string }
 
 // recipe says how a program is built from its module below test/programs.
 type recipe struct {
@@ -28,11 +28,12 @@ type recipe struct {
 // kubernetesVersion is stamped into the API server: without it clients cannot parse the server's version.
 const kubernetesVersion = "v1.36.3"
 
-func recipes() [3]recipe {
+func recipes() [4]recipe {
 	return [...]recipe{
 		{module: "etcd", program: "etcd", ldflags: "-s -w"},
 		{module: "kube", program: "kube-apiserver", ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=" + kubernetesVersion},
 		{module: "istio", program: "istiod", ldflags: "-s -w"},
+		{module: "ratelimit", program: "ratelimit", ldflags: "-s -w"},
 	}
 }
 
@@ -57,7 +58,7 @@ func Build(ctx context.Context, report func(format string, args ...any)) (Progra
 		}
 		paths = append(paths, path)
 	}
-	return Programs{Etcd: paths[0], APIServer: paths[1], Istiod: paths[2]}, nil
+	return Programs{Etcd: paths[0], APIServer: paths[1], Istiod: paths[2], RateLimit: paths[3]}, nil
 }
 
 // moduleRoot is the folder of the test module.

@@ -49,7 +49,7 @@ func (w *meshWorld) inbound() {
 // limiter is what the traffic says about a variant.
 func (w *meshWorld) limiter(v mesh.Variant) limiter {
 	l := w.traffic.RateLimit
-	if l == nil || l.OnlyCanary && v != mesh.Canary || shared(l) {
+	if l == nil || l.RequestsPerSecond == 0 || l.OnlyCanary && v != mesh.Canary || shared(l) {
 		return limiter{}
 	}
 	return limiter{
@@ -60,6 +60,9 @@ func (w *meshWorld) limiter(v mesh.Variant) limiter {
 
 // shared says whether a limit counts elsewhere than in the pods.
 func shared(l *mesh.RateLimit) bool { return l != nil && l.At != "" && l.At != mesh.AtSidecar }
+
+// quotas says whether a rate limit service counts.
+func quotas(l *mesh.RateLimit) bool { return l != nil && l.Global != nil }
 
 // limiters reads the rate limit of every HTTP port of a listener; there is one at least.
 func limiters(l *listenerv3.Listener) ([]limiter, error) {

@@ -154,11 +154,11 @@ type local struct {
 	told     string // the variant that the last request carried to the backend
 }
 
-// newLocal is nil where mesh/gateway refuses to obey, as its own tests say it does: a policy of Envoy's, streams, delegation, limits elsewhere than in the pods,
-// a hash.
+// newLocal is nil where mesh/gateway refuses to obey, as its own tests say it does: a policy of Envoy's, streams, delegation, limits elsewhere than in the
+// pods' own proxies, quotas, a hash.
 func newLocal(w *meshWorld) *local {
 	w.t.Helper()
-	if w.traffic.Policy != nil || w.traffic.Service.Delegate || len(mesh.Streams(w.traffic)) > 0 || shared(w.traffic.RateLimit) || w.traffic.HashHeader != "" {
+	if w.traffic.Policy != nil || w.traffic.Service.Delegate || len(mesh.Streams(w.traffic)) > 0 || shared(w.traffic.RateLimit) || quotas(w.traffic.RateLimit) || w.traffic.HashHeader != "" {
 		return nil
 	}
 	l := &local{t: w.t, versions: map[string]string{}, now: time.Unix(0, 0)}

@@ -32,6 +32,8 @@ func TestTraffic(t *testing.T) {
 	t.Run("Tiers", func(t *testing.T) { followsCallers(t, p.For(t)) })
 	t.Run("Policy", func(t *testing.T) { keepsTheUsersPolicy(t, p.For(t)) })
 	t.Run("Limit", func(t *testing.T) { limitsAtTheGateway(t, p.For(t)) })
+	t.Run("Quota", func(t *testing.T) { countsAtTheGateway(t, p.For(t)) })
+	t.Run("QuotaOfPods", func(t *testing.T) { countsAtThePods(t, p.For(t)) })
 }
 
 // followsCallers holds that a pod of the service or of a tier is told of its own version's route, and a stranger of none.

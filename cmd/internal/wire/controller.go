@@ -32,6 +32,8 @@ type Options struct {
 	Reporter string
 	// Providers are those that rollouts may name; Istio by default. The kinds that they write must be installed.
 	Providers []string
+	// Quotas lets rollouts have global rate limits, whose configuration the controller writes as ConfigMaps.
+	Quotas bool
 	// Namespace restricts the controller to one namespace; all by default.
 	Namespace string
 	// LeaderElect lets one of several replicas act. It needs the Lease API, and LeaseNamespace outside a cluster.
@@ -73,7 +75,7 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	if err != nil {
 		return nil, nil, err
 	}
-	routers, err := routersFor(o.Providers)
+	routers, err := routersFor(o.Providers, o.Quotas)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
-// all are the providers that there are.
-func all() map[v1alpha1.Provider]controller.Router {
+// all are the providers that there are. Quotas: see Istio.
+func all(quotas bool) map[v1alpha1.Provider]controller.Router {
 	return map[v1alpha1.Provider]controller.Router{
-		v1alpha1.ProviderIstio:      Istio{},
+		v1alpha1.ProviderIstio:      Istio{Quotas: quotas},
 		v1alpha1.ProviderGatewayAPI: GatewayAPI{},
 		v1alpha1.ProviderNGINX:      NGINX{},
 		v1alpha1.ProviderService:    Service{},
@@ -31,13 +31,13 @@ func all() map[v1alpha1.Provider]controller.Router {
 	}
 }
 
-// Router returns the router of a provider; nil of one that there is not.
-func Router(provider v1alpha1.Provider) controller.Router { return all()[provider] }
+// Router returns the router of a provider, with every right; nil of one that there is not.
+func Router(provider v1alpha1.Provider) controller.Router { return all(true)[provider] }
 
 // Providers lists the providers that there are.
 func Providers() []string {
 	var names []string
-	for name := range all() {
+	for name := range all(false) {
 		names = append(names, string(name))
 	}
 	slices.Sort(names)
@@ -45,11 +45,11 @@ func Providers() []string {
 }
 
 // routersFor returns the routers of the providers with these names; that of Istio when there are none.
-func routersFor(names []string) (map[v1alpha1.Provider]controller.Router, error) {
+func routersFor(names []string, quotas bool) (map[v1alpha1.Provider]controller.Router, error) {
 	if len(names) == 0 {
 		names = []string{string(v1alpha1.ProviderIstio)}
 	}
-	routers := all()
+	routers := all(quotas)
 	for _, name := range names {
 		if _, ok := routers[v1alpha1.Provider(name)]; !ok {
 			return nil, fmt.Errorf("choosing providers: %q must be one of %s", name, strings.Join(Providers(), ", "))

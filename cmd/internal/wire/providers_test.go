@@ -32,15 +32,15 @@ func TestProvidersAreTheEnum(t *testing.T) {
 }
 
 func TestRoutersFor(t *testing.T) {
-	routers, err := routersFor(nil)
+	routers, err := routersFor(nil, false)
 	if err != nil || len(routers) != 1 || routers[v1alpha1.ProviderIstio] == nil {
 		t.Errorf("routersFor(nothing) = %v, %v; want Istio's", routers, err)
 	}
-	routers, err = routersFor([]string{"GatewayAPI"})
+	routers, err = routersFor([]string{"GatewayAPI"}, false)
 	if err != nil || len(routers) != 1 || routers[v1alpha1.ProviderGatewayAPI] == nil {
 		t.Errorf("routersFor(GatewayAPI) = %v, %v; want that one alone", routers, err)
 	}
-	if _, err = routersFor([]string{"Istio", "Linkerd"}); err == nil || !strings.Contains(err.Error(), `"Linkerd"`) {
+	if _, err = routersFor([]string{"Istio", "Linkerd"}, false); err == nil || !strings.Contains(err.Error(), `"Linkerd"`) {
 		t.Errorf("routersFor(Linkerd): %v, want an error that names it", err)
 	}
 }
@@ -48,7 +48,7 @@ func TestRoutersFor(t *testing.T) {
 // TestRouters: what a router writes is of the kinds that it says, carries the rollout's label, and what makes a version
 // reachable can be read back.
 func TestRouters(t *testing.T) {
-	for name, r := range all() {
+	for name, r := range all(true) {
 		t.Run(string(name), func(t *testing.T) {
 			traffic := mesh.Traffic{
 				Rollout: "coolant", VersionLabel: "version", Service: mesh.Service{Namespace: "edge", Name: "coolant", Port: 8080},

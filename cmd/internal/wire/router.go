@@ -3,6 +3,8 @@
 package wire
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -12,11 +14,22 @@ import (
 )
 
 // Istio renders traffic as Istio objects.
-type Istio struct{}
+type Istio struct {
+	// Quotas says that ConfigMaps may be written, which a global rate limit needs.
+	Quotas bool
+}
 
 // Render implements controller.Router.
-func (Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+func (i Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
+	if t.RateLimit != nil && t.RateLimit.Global != nil && !i.Quotas {
+		return controller.Objects{}, &mesh.UnsupportedError{
+			Plane: "Istio", Feature: mesh.Quotas, Why: "the controller may not write ConfigMaps; see its flag --global-rate-limits",
+		}
+	}
 	w, err := istio.Write(t, leaving...)
+	if !i.Quotas { // nor may it look at one
+		w.LimitKeys = slices.DeleteFunc(w.LimitKeys, func(k *unstructured.Unstructured) bool { return k.GetKind() == "ConfigMap" })
+	}
 	return controller.Objects(w), err
 }
 
