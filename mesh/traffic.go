@@ -99,6 +99,8 @@ type RateLimit struct {
 	RequestsPerSecond int
 	// Burst is the size of the bucket; 0 means RequestsPerSecond.
 	Burst int
+	// Ports have token buckets of their own, in the place of the one above.
+	Ports []PortLimit
 	// OnlyCanary limits the requests of the variant Canary alone.
 	OnlyCanary bool
 	// At is where requests are counted; empty means AtSidecar. The proxies of a gateway are those whose pods carry the labels
@@ -109,6 +111,24 @@ type RateLimit struct {
 	Gateway  string
 	// Global is the shared quota; nil for none.
 	Global *GlobalLimit
+}
+
+// PortLimit is the token bucket of a port of the service.
+type PortLimit struct {
+	Number int
+	// RequestsPerSecond and Burst are as in RateLimit.
+	RequestsPerSecond int
+	Burst             int
+}
+
+// Bucket is the token bucket of a port: its rate, and its size.
+func (l RateLimit) Bucket(port int) (rate, size int) {
+	for _, p := range l.Ports {
+		if p.Number == port {
+			return p.RequestsPerSecond, max(p.Burst, p.RequestsPerSecond)
+		}
+	}
+	return l.RequestsPerSecond, max(l.Burst, l.RequestsPerSecond)
 }
 
 // Unit is the time for which a quota is.

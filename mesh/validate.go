@@ -79,6 +79,7 @@ func (t Traffic) Validate() error {
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
 		t.validateQuota(),
+		t.validatePortLimits(),
 		validatePolicy(t.Policy),
 		t.validateStreams(),
 		t.validateHash(),
@@ -296,6 +297,29 @@ func (l *RateLimit) validate() error {
 	}
 	if l.Burst != 0 && l.Burst < l.RequestsPerSecond {
 		errs = append(errs, fmt.Errorf("rateLimit.burst %d: must be 0 or at least requestsPerSecond, %d", l.Burst, l.RequestsPerSecond))
+	}
+	return errors.Join(errs...)
+}
+
+// validatePortLimits checks that each port is one of the service's that speaks HTTP, and is there once.
+func (t Traffic) validatePortLimits() error {
+	if t.RateLimit == nil {
+		return nil
+	}
+	var errs []error
+	for i, p := range t.RateLimit.Ports {
+		field := fmt.Sprintf("rateLimit.ports[%d]", i)
+		errs = append(errs, between(field+".requestsPerSecond", p.RequestsPerSecond, 1, maxRate), between(field+".burst", p.Burst, 0, maxRate))
+		if p.Burst != 0 && p.Burst < p.RequestsPerSecond {
+			errs = append(errs, fmt.Errorf("%s.burst %d: must be 0 or at least requestsPerSecond, %d", field, p.Burst, p.RequestsPerSecond))
+		}
+		known := p.Number == t.Service.Port || slices.Contains(t.Service.Ports, Port{p.Number, HTTP})
+		if !known || slices.ContainsFunc(t.RateLimit.Ports[:i], func(o PortLimit) bool { return o.Number == p.Number }) {
+			errs = append(errs, fmt.Errorf("%s.number %d: must be given once, and be a port of the service that speaks HTTP", field, p.Number))
+		}
+	}
+	if len(t.RateLimit.Ports) > 0 && t.RateLimit.RequestsPerSecond == 0 {
+		errs = append(errs, fmt.Errorf("rateLimit.ports: may not be specified without requestsPerSecond, which is for the other ports"))
 	}
 	return errors.Join(errs...)
 }

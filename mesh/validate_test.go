@@ -52,6 +52,17 @@ func TestValidate(t *testing.T) {
 			t.RateLimit = &RateLimit{At: AtGateway, Gateway: "public", Global: quota()}
 		}, []string{"rateLimit.global", `"Gateway" without service.hosts`}},
 		"QuotaBurst": {"A burst is of a rate.", func(t *Traffic) { t.RateLimit = &RateLimit{Burst: 5, Global: quota()} }, []string{"rateLimit.requestsPerSecond 0"}},
+		"PortLimits": {"A port may have a rate of its own.", func(t *Traffic) {
+			t.Service.Ports = []Port{{8081, HTTP}}
+			t.RateLimit = &RateLimit{RequestsPerSecond: 1, Ports: []PortLimit{{t.Service.Port, 5, 5}, {8081, 7, 0}}}
+		}, nil},
+		"PortLimitsBad": {"Of a port that is the service's, and once.", func(t *Traffic) {
+			t.Service.Ports = []Port{{9000, TCP}}
+			t.RateLimit = &RateLimit{Global: quota(), Ports: []PortLimit{{t.Service.Port, 5, 4}, {t.Service.Port, 0, 0}, {9000, 1, 0}}}
+		}, []string{
+			"rateLimit.ports[0].burst 4", "rateLimit.ports[1].requestsPerSecond 0", "rateLimit.ports[1].number", "rateLimit.ports[2].number 9000",
+			"without requestsPerSecond",
+		}},
 		"QuotaFields": {"Every field has its bounds.", func(t *Traffic) {
 			t.RateLimit = &RateLimit{Global: &GlobalLimit{Host: "*.a", Domain: "a b", Unit: "Week", TimeoutMillis: 10_001}}
 		}, []string{

@@ -39,7 +39,10 @@ var refusedGoldens = map[string][]string{
 	"quota-gateway": slices.Concat([]string{
 		"EnvoyFilter spec.configPatches[0].match.context", "EnvoyFilter spec.configPatches[0].match.proxy", "EnvoyFilter spec.configPatches[0].patch.value",
 		"EnvoyFilter spec.configPatches[1].match.context", "EnvoyFilter spec.configPatches[1].match.proxy", "EnvoyFilter spec.configPatches[1].patch.value",
-	}, routeRefused(2), routeRefused(3)),
+	}, routeRefused(2), routeRefused(3), routeRefused(4)),
+	"ratelimit-ports": slices.DeleteFunc(routeRefused(1), func(field string) bool { // the context is the one that is obeyed, and no proxies are excluded
+		return strings.HasSuffix(field, "match.context") || strings.HasSuffix(field, "match.proxy")
+	}),
 	"quota-waypoint": {
 		"EnvoyFilter spec.configPatches[0].match.listener.filterChain.name", "EnvoyFilter spec.configPatches[0].match.proxy",
 		"EnvoyFilter spec.configPatches[0].patch.value",

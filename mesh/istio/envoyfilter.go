@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -66,11 +67,41 @@ func localPatches(t mesh.Traffic) ([]*patch, error) {
 	if at := t.RateLimit.At; at != "" && at != mesh.AtSidecar {
 		return sharedPatches(t)
 	}
-	filter, err := structpb.NewStruct(localRateLimit(*t.RateLimit))
+	filter, err := structpb.NewStruct(localRateLimit(*t.RateLimit, 0))
 	if err != nil {
 		return nil, err
 	}
-	return []*patch{inserted(beforeRouter(api.EnvoyFilter_SIDECAR_INBOUND), filter)}, nil
+	ports, err := portPatches(t)
+	return append([]*patch{inserted(beforeRouter(api.EnvoyFilter_SIDECAR_INBOUND), filter)}, ports...), err
+}
+
+// portPatches give ports of the service token buckets of their own. Istio calls what a pod takes for a Service's port after it.
+func portPatches(t mesh.Traffic) ([]*patch, error) {
+	var all []*patch
+	for _, p := range t.RateLimit.Ports {
+		value, err := structpb.NewStruct(map[string]any{"typed_per_filter_config": map[string]any{
+			rateLimitFilter: localRateLimit(*t.RateLimit, p.Number)["typed_config"],
+		}})
+		if err != nil {
+			return nil, err
+		}
+		vhost := &api.EnvoyFilter_RouteConfigurationMatch_VirtualHostMatch{Name: fmt.Sprintf("inbound|http|%d", p.Number)}
+		all = append(all, &patch{
+			ApplyTo: api.EnvoyFilter_VIRTUAL_HOST, Match: onHost(api.EnvoyFilter_SIDECAR_INBOUND, vhost),
+			Patch: &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_MERGE, Value: value},
+		})
+	}
+	return all, nil
+}
+
+// onHost matches virtual hosts.
+func onHost(context api.EnvoyFilter_PatchContext, vhost *api.EnvoyFilter_RouteConfigurationMatch_VirtualHostMatch) *api.EnvoyFilter_EnvoyConfigObjectMatch {
+	return &api.EnvoyFilter_EnvoyConfigObjectMatch{
+		Context: context,
+		ObjectTypes: &api.EnvoyFilter_EnvoyConfigObjectMatch_RouteConfiguration{
+			RouteConfiguration: &api.EnvoyFilter_RouteConfigurationMatch{Vhost: vhost},
+		},
+	}
 }
 
 func inserted(at *api.EnvoyFilter_EnvoyConfigObjectMatch, filter *structpb.Struct) *patch {
@@ -109,21 +140,26 @@ func beforeRouter(context api.EnvoyFilter_PatchContext) *api.EnvoyFilter_EnvoyCo
 	}
 }
 
-// localRateLimit is the filter's configuration. Both shares of requests that Envoy asks for are 100 %: every request
+// localRateLimit is the filter's configuration, with the bucket of a port; 0 for those that have none of their own. Both shares of requests that Envoy asks for are 100 %: every request
 // is counted, and every one above the limit is refused.
-func localRateLimit(l mesh.RateLimit) map[string]any {
+func localRateLimit(l mesh.RateLimit, port int) map[string]any {
 	return map[string]any{
 		"name": rateLimitFilter,
 		"typed_config": map[string]any{
 			"@type":                      rateLimitType,
 			"stat_prefix":                rateLimitStats,
 			"status":                     map[string]any{"code": "TooManyRequests"},
-			"token_bucket":               tokenBucket(max(l.Burst, l.RequestsPerSecond), l.RequestsPerSecond),
+			"token_bucket":               bucketOf(l, port),
 			"enable_x_ratelimit_headers": "DRAFT_VERSION_03",
 			"filter_enabled":             always(rateLimitStats + "_enabled"),
 			"filter_enforced":            always(rateLimitStats + "_enforced"),
 		},
 	}
+}
+
+func bucketOf(l mesh.RateLimit, port int) map[string]any {
+	rate, size := l.Bucket(port)
+	return tokenBucket(size, rate)
 }
 
 // tokenBucket fills every second.

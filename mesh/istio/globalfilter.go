@@ -2,6 +2,7 @@ package istio
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -86,16 +87,11 @@ func hostPatches(t mesh.Traffic, filter any) ([]*patch, error) {
 		return nil, err
 	}
 	var all []*patch
-	for _, host := range t.Service.Hosts {
+	for _, host := range append(slices.Clone(t.Service.Hosts), t.Service.FQDN()) { // the routes there serve all of these
 		all = append(all, newer(&patch{
 			ApplyTo: api.EnvoyFilter_VIRTUAL_HOST,
-			Match: &api.EnvoyFilter_EnvoyConfigObjectMatch{
-				Context: api.EnvoyFilter_GATEWAY,
-				ObjectTypes: &api.EnvoyFilter_EnvoyConfigObjectMatch_RouteConfiguration{RouteConfiguration: &api.EnvoyFilter_RouteConfigurationMatch{
-					Vhost: &api.EnvoyFilter_RouteConfigurationMatch_VirtualHostMatch{DomainName: host},
-				}},
-			},
-			Patch: &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_MERGE, Value: value},
+			Match:   onHost(api.EnvoyFilter_GATEWAY, &api.EnvoyFilter_RouteConfigurationMatch_VirtualHostMatch{DomainName: host}),
+			Patch:   &api.EnvoyFilter_Patch{Operation: api.EnvoyFilter_Patch_MERGE, Value: value},
 		}))
 	}
 	return all, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	api "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
@@ -232,9 +233,9 @@ func TestEnvoyKnowsTheSharedLimit(t *testing.T) {
 		at     api.EnvoyFilter_PatchContext
 		where  string
 	}{
-		"Gateway": {"Both versions, at both ports.", "ratelimit-gateway", map[string]uint32{
-			"outbound|8080|v1|coolant.edge.svc.cluster.local": 400, "outbound|8081|v1|coolant.edge.svc.cluster.local": 400,
-			"outbound|8080|v2|coolant.edge.svc.cluster.local": 400, "outbound|8081|v2|coolant.edge.svc.cluster.local": 400,
+		"Gateway": {"Both versions, at both ports, of which one has its own.", "ratelimit-gateway", map[string]uint32{
+			"outbound|8080|v1|coolant.edge.svc.cluster.local": 400, "outbound|8081|v1|coolant.edge.svc.cluster.local": 700,
+			"outbound|8080|v2|coolant.edge.svc.cluster.local": 400, "outbound|8081|v2|coolant.edge.svc.cluster.local": 700,
 		}, api.EnvoyFilter_GATEWAY, "map[istio:ingressgateway]"},
 		"Waypoint": {"The canary alone, under the name that a waypoint has for it.", "ratelimit-waypoint", map[string]uint32{
 			"inbound-vip|8080|http/v2|coolant.edge.svc.cluster.local": 200,
@@ -275,6 +276,25 @@ func TestEnvoyKnowsTheSharedLimit(t *testing.T) {
 				t.Errorf("the bucket of everybody else has %d tokens and is always used: %v", limit.TokenBucket.MaxTokens, limit.AlwaysConsumeDefaultTokenBucket)
 			}
 		})
+	}
+}
+
+// TestEnvoyKnowsThePortsLimit: at a pod's own proxy a port's bucket is on the virtual host that Istio calls after the port, in
+// the words of the same filter, and differs in nothing else.
+func TestEnvoyKnowsThePortsLimit(t *testing.T) {
+	patches := render(t, meshtest.Read(t, "testdata/ratelimit-ports.in.yaml")).EnvoyFilter.Spec.ConfigPatches
+	if len(patches) != 2 || patches[1].ApplyTo != api.EnvoyFilter_VIRTUAL_HOST || patches[1].Match.GetRouteConfiguration().GetVhost().GetName() != "inbound|http|8080" {
+		t.Fatalf("the patches are %v", patches)
+	}
+	all := decodeLimit(t, patches[0].Patch.Value.Fields["typed_config"].GetStructValue().AsMap())
+	name := patches[0].Patch.Value.Fields["name"].GetStringValue()
+	port := decodeLimit(t, patches[1].Patch.Value.Fields["typed_per_filter_config"].GetStructValue().Fields[name].GetStructValue().AsMap())
+	if port.TokenBucket.MaxTokens != 5 || port.TokenBucket.TokensPerFill.GetValue() != 5 || all.TokenBucket.MaxTokens != 400 {
+		t.Errorf("the port's bucket is %v, that of the others %v", port.TokenBucket, all.TokenBucket)
+	}
+	port.TokenBucket = all.TokenBucket
+	if !proto.Equal(port, all) {
+		t.Errorf("the port's limit is %v, and that of the others %v", port, all)
 	}
 }
 

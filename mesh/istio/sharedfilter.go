@@ -17,7 +17,7 @@ const sharedVersions = `^1\.(2[89]|[3-9][0-9]).*`
 // sharedPatches limit at proxies that serve other services too: the routed cluster, which is the service's version at a port,
 // says whose bucket a request takes from. What goes elsewhere finds none of them, and a bucket that is never empty.
 func sharedPatches(t mesh.Traffic) ([]*patch, error) {
-	config := localRateLimit(*t.RateLimit)
+	config := localRateLimit(*t.RateLimit, t.Service.Port)
 	// A name of its own: there may be a filter for each of many rollouts.
 	config["name"] = "siskin.local_ratelimit." + t.Service.Namespace + "." + t.Rollout
 	typed, _ := config["typed_config"].(map[string]any)
@@ -33,7 +33,7 @@ func sharedPatches(t mesh.Traffic) ([]*patch, error) {
 	for _, c := range limitedClusters(t) {
 		descriptors = append(descriptors, map[string]any{
 			"entries":      []any{map[string]any{"key": "destination_cluster", "value": c.name}},
-			"token_bucket": tokenBucket(max(t.RateLimit.Burst, t.RateLimit.RequestsPerSecond), t.RateLimit.RequestsPerSecond),
+			"token_bucket": bucketOf(*t.RateLimit, c.port),
 		})
 	}
 	typed["descriptors"] = descriptors

@@ -171,6 +171,9 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 			RequestsPerSecond: int(l.RequestsPerSecond), Burst: int(l.Burst), OnlyCanary: l.Scope != "All",
 			At: mesh.Place(orElse(l.At, string(mesh.AtSidecar))), Selector: l.Selector, Gateway: l.Gateway, Global: quotaOf(l.Global),
 		}
+		for _, p := range l.Ports {
+			t.RateLimit.Ports = append(t.RateLimit.Ports, mesh.PortLimit{Number: int(p.Number), RequestsPerSecond: int(p.RequestsPerSecond), Burst: int(p.Burst)})
+		}
 	}
 	return t
 }

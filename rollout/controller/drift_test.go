@@ -229,6 +229,13 @@ func TestRateLimit(t *testing.T) {
 	if labels, _, _ := unstructured.NestedStringMap(o.Object, "spec", "workloadSelector", "labels"); labels["version"] != "" || labels["app"] != "coolant" {
 		t.Errorf("the limit of all selects %v, want every version", labels)
 	}
+	w.edit(func(ro *v1alpha1.Rollout) {
+		ro.Spec.RateLimit.Ports = []v1alpha1.PortRateLimit{{Number: ro.Spec.Service.Port, RequestsPerSecond: 7}}
+	})
+	w.turn()
+	if patches, _, _ := unstructured.NestedSlice(w.find(v3, "EnvoyFilter", "coolant-ratelimit").Object, "spec", "configPatches"); len(patches) != 2 {
+		t.Errorf("with a rate for a port there are %d patches, want 2", len(patches))
+	}
 	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit = nil })
 	w.turn()
 	if w.find(v3, "EnvoyFilter", "coolant-ratelimit") != nil {

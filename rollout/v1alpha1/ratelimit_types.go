@@ -8,6 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:validation:XValidation:rule="has(self.requestsPerSecond) || has(self.global)",message="rateLimit must set requestsPerSecond or global"
 // +kubebuilder:validation:XValidation:rule="!has(self.burst) || (has(self.requestsPerSecond) && self.burst >= self.requestsPerSecond)",message="rateLimit.burst must be at least rateLimit.requestsPerSecond"
+// +kubebuilder:validation:XValidation:rule="!has(self.ports) || has(self.requestsPerSecond)",message="rateLimit.ports may not be specified without rateLimit.requestsPerSecond, which is for the other ports"
 // +kubebuilder:validation:XValidation:rule="(has(self.at) && self.at != 'Sidecar') || (!has(self.selector) && !has(self.gateway))",message="rateLimit.selector and rateLimit.gateway may only be specified when at is 'Gateway' or 'Waypoint'"
 // +kubebuilder:validation:XValidation:rule="!has(self.at) || self.at != 'Gateway' || has(self.selector) != has(self.gateway)",message="rateLimit must set one of selector and gateway when at is 'Gateway'"
 // +kubebuilder:validation:XValidation:rule="!has(self.at) || self.at != 'Waypoint' || (has(self.gateway) && !has(self.selector))",message="rateLimit must set gateway, and no selector, when at is 'Waypoint', because Istio ignores selectors there"
@@ -22,6 +23,13 @@ type RateLimitSpec struct {
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	Burst int32 `json:"burst,omitempty"`
+	// ports have token buckets of their own: rates for routes of one port, such as a slow batch endpoint beside a fast one.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=number
+	// +optional
+	Ports []PortRateLimit `json:"ports,omitempty"`
 	// scope says whose requests are counted: those of the canary or those of every variant.
 	// +kubebuilder:validation:Enum=Canary;All
 	// +kubebuilder:default=Canary
@@ -51,6 +59,25 @@ type RateLimitSpec struct {
 	// has the status 429, and answers say what is left (x-ratelimit-limit, -remaining, -reset).
 	// +optional
 	Global *GlobalRateLimitSpec `json:"global,omitempty"`
+}
+
+// PortRateLimit is the token bucket of a port.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.burst) || self.burst >= self.requestsPerSecond",message="rateLimit.ports[].burst must be at least requestsPerSecond"
+type PortRateLimit struct {
+	// number is service.port or one of traffic.ports that speaks HTTP.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Number int32 `json:"number"`
+	// requestsPerSecond is the sustained rate per proxy.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	RequestsPerSecond int32 `json:"requestsPerSecond"`
+	// burst is the size of the token bucket; requestsPerSecond when it is not set.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Burst int32 `json:"burst,omitempty"`
 }
 
 // GlobalRateLimitSpec is a quota for each variant, which Envoy's reference rate limit service (github.com/envoyproxy/ratelimit), or

@@ -53,6 +53,7 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.tiers)",message="strategy.shadow may not be specified together with tiers, because a copy would go on to them as a request of the stable version"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.traffic) || !has(self.traffic.protocol) || self.traffic.protocol == 'HTTP'",message="strategy.shadow may not be specified when traffic.protocol is not 'HTTP', because connections are not copied"
 // +kubebuilder:validation:XValidation:rule="!has(self.rateLimit) || !has(self.rateLimit.global) || !has(self.rateLimit.at) || self.rateLimit.at != 'Gateway' || has(self.service.hosts)",message="rateLimit.global may not be specified at 'Gateway' without service.hosts, which tell the service's requests there"
+// +kubebuilder:validation:XValidation:rule="!has(self.rateLimit) || !has(self.rateLimit.ports) || self.rateLimit.ports.all(l, l.number == self.service.port || (has(self.traffic) && has(self.traffic.ports) && self.traffic.ports.exists(p, p.number == l.number && p.protocol == 'HTTP')))",message="rateLimit.ports must be service.port or traffic.ports that speak HTTP"
 type RolloutSpec struct {
 	// version is the wanted version: the value of the workload's version label. When it differs from
 	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.

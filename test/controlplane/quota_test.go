@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -105,10 +106,12 @@ func countsAtTheGateway(t *testing.T, p *controlplane.Plane) {
 			if err := config.UnmarshalTo(&per); err != nil {
 				return err
 			}
-			asked[vh.GetDomains()[0]] = per.GetRateLimits()
+			for _, domain := range vh.GetDomains() {
+				asked[domain] = per.GetRateLimits()
+			}
 		}
-		if len(asked) != 2 || asked["predict.example.com"] == nil || asked["*.fleet.example.com"] == nil {
-			return fmt.Errorf("the gateway asks for %v", asked)
+		if got := slices.Sorted(maps.Keys(asked)); !slices.Equal(got, []string{"*.fleet.example.com", w.traffic.Service.FQDN(), "predict.example.com"}) {
+			return fmt.Errorf("the gateway asks for %q", got)
 		}
 		return nil
 	})

@@ -158,7 +158,7 @@ type local struct {
 // pods' own proxies, quotas, a hash.
 func newLocal(w *meshWorld) *local {
 	w.t.Helper()
-	if w.traffic.Policy != nil || w.traffic.Service.Delegate || len(mesh.Streams(w.traffic)) > 0 || shared(w.traffic.RateLimit) || quotas(w.traffic.RateLimit) || w.traffic.HashHeader != "" {
+	if w.traffic.Policy != nil || w.traffic.Service.Delegate || len(mesh.Streams(w.traffic)) > 0 || shared(w.traffic.RateLimit) || elsewhere(w.traffic.RateLimit) || w.traffic.HashHeader != "" {
 		return nil
 	}
 	l := &local{t: w.t, versions: map[string]string{}, now: time.Unix(0, 0)}

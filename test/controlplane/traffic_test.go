@@ -32,6 +32,7 @@ func TestTraffic(t *testing.T) {
 	t.Run("Tiers", func(t *testing.T) { followsCallers(t, p.For(t)) })
 	t.Run("Policy", func(t *testing.T) { keepsTheUsersPolicy(t, p.For(t)) })
 	t.Run("Limit", func(t *testing.T) { limitsAtTheGateway(t, p.For(t)) })
+	t.Run("LimitOfPort", func(t *testing.T) { limitsAPort(t, p.For(t)) })
 	t.Run("Quota", func(t *testing.T) { countsAtTheGateway(t, p.For(t)) })
 	t.Run("QuotaOfPods", func(t *testing.T) { countsAtThePods(t, p.For(t)) })
 }
@@ -146,4 +147,42 @@ func gatewayBuckets(a envoy.Answer) (map[string]uint32, error) {
 		}
 	}
 	return out, nil
+}
+
+// limitsAPort holds that the virtual host of what a pod takes for the port has the port's bucket, for the very filter that limits
+// the other ports.
+func limitsAPort(t *testing.T, p *controlplane.Plane) {
+	w := &meshWorld{Plane: p, golden: goldenNamed(t, "ratelimit-ports"), t: t}
+	w.apply()
+	t.Cleanup(w.remove)
+	n := envoy.Node{Kind: envoy.Sidecar, Address: address(0), Name: w.pod(0), Namespace: space, Labels: w.labels(w.versions()[0])}
+	w.eventually("the bucket of the port", n, func(a envoy.Answer) error {
+		managers, err := envoy.Managers(a.Listeners["virtualInbound"])
+		if err != nil {
+			return err
+		}
+		buckets := map[string]uint32{}
+		for _, m := range managers {
+			filters := m.GetHttpFilters()
+			var all ratelimitv3.LocalRateLimit
+			if len(filters) < 2 || filters[len(filters)-2].GetTypedConfig().UnmarshalTo(&all) != nil || all.GetTokenBucket().GetMaxTokens() != 400 {
+				return fmt.Errorf("before the router stands %v", filters)
+			}
+			for _, vh := range m.GetRouteConfig().GetVirtualHosts() {
+				config, ok := vh.GetTypedPerFilterConfig()[filters[len(filters)-2].GetName()]
+				if !ok {
+					continue
+				}
+				var one ratelimitv3.LocalRateLimit
+				if err := config.UnmarshalTo(&one); err != nil {
+					return err
+				}
+				buckets[vh.GetName()] = one.GetTokenBucket().GetMaxTokens()
+			}
+		}
+		if len(buckets) != 1 || buckets["inbound|http|8080"] != 5 {
+			return fmt.Errorf("the virtual hosts have the buckets %v", buckets)
+		}
+		return nil
+	})
 }
