@@ -54,7 +54,7 @@ func TestWeights(t *testing.T) {
 	})
 }
 
-// TestAPIServerTakesIt writes every Experiment to an API server with Seldon's schema, which also refuses.
+// TestAPIServerTakesIt writes every Experiment to an API server with a schema of the fields of Seldon's, which also refuses.
 func TestAPIServerTakesIt(t *testing.T) {
 	crd, err := os.ReadFile("testdata/crds/experiment.yaml")
 	if err != nil {

@@ -3,13 +3,17 @@ package controlplane_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -71,7 +75,10 @@ func (w *world) rollout(weights ...int32) *v1alpha1.Rollout {
 			Workload:   v1alpha1.WorkloadSpec{Kind: "Deployment"},
 			Assignment: &v1alpha1.AssignmentSpec{Header: &v1alpha1.HeaderAssignment{}},
 			Gates:      []v1alpha1.GateSpec{{Name: "alerts", Type: v1alpha1.GateAlerts}},
-			RateLimit:  &v1alpha1.RateLimitSpec{RequestsPerSecond: 200, Scope: "Canary"},
+			RateLimit: &v1alpha1.RateLimitSpec{
+				RequestsPerSecond: 200, Scope: "Canary",
+				Global: &v1alpha1.GlobalRateLimitSpec{Host: "ratelimit.edge.svc.cluster.local", RequestsPerUnit: 1000},
+			},
 			Analysis: v1alpha1.AnalysisSpec{
 				Interval: metav1.Duration{Duration: time.Second}, Cap: metav1.Duration{Duration: 2 * time.Hour},
 			},
@@ -179,6 +186,31 @@ func same(got, want []string) error {
 	return nil
 }
 
+// quotas edits the ConfigMap for the rate limit service as somebody else, and waits until it has the one file again.
+func (w *world) quotas() {
+	w.t.Helper()
+	var config corev1.ConfigMap
+	key := client.ObjectKey{Namespace: w.space, Name: service + "-ratelimit"}
+	controlplane.Until(w.t, "the quotas", func(ctx context.Context) error { return w.Client.Get(ctx, key, &config) })
+	meant := maps.Clone(config.Data)
+	if text := meant[w.space+"."+service+".yaml"]; len(meant) != 1 || !strings.Contains(text, "requests_per_unit: 1000") {
+		w.t.Errorf("the quotas are %v", meant)
+	}
+	config.Data = map[string]string{w.space + "." + service + ".yaml": "domain: none", "theirs.yaml": "domain: theirs"}
+	if err := w.Client.Update(w.t.Context(), &config, client.FieldOwner("somebody")); err != nil {
+		w.t.Fatal(err)
+	}
+	controlplane.Until(w.t, "the quotas to be put right", func(ctx context.Context) error {
+		if err := w.Client.Get(ctx, key, &config); err != nil {
+			return err
+		}
+		if !maps.Equal(config.Data, meant) {
+			return fmt.Errorf("they are %v", config.Data)
+		}
+		return nil
+	})
+}
+
 // leader holds the lease.
 func (w *world) leader(ctx context.Context) (string, error) {
 	var lease coordinationv1.Lease
@@ -212,12 +244,20 @@ func TestController(t *testing.T) {
 	w.until("v2 to have its first step", func(ro *v1alpha1.Rollout) bool { return ro.Status.Weight == 25 })
 	w.routes("pin-canary", "pin-stable", "canary-buckets", "stable-buckets", "weighted")
 	w.subsets("v1", "v2")
+	w.quotas()
 
 	w.handOver(first, prometheus)
 	w.want("v1")
 	w.until("the run to be taken back", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.Weight == 0 })
 	w.routes("pin-stable", "stable-buckets", "weighted")
 	w.events("VersionSetBack")
+	controlplane.Until(t, "the canary's quotas to go", func(ctx context.Context) error {
+		err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.space, Name: service + "-ratelimit"}, &corev1.ConfigMap{})
+		if err == nil {
+			err = errors.New("they are there")
+		}
+		return client.IgnoreNotFound(err)
+	})
 	w.audit()
 }
 
@@ -283,6 +323,7 @@ func (w *world) audit() {
 		{"networking.istio.io", "virtualservices"},
 		{"networking.istio.io", "destinationrules"},
 		{"networking.istio.io", "envoyfilters"},
+		{"", "configmaps"},
 		{"monitoring.coreos.com", "prometheusrules"},
 		{"siskin.dev", "rollouts/status"},
 		{"coordination.k8s.io", "leases"},

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -40,10 +41,14 @@ func (p *Plane) install() {
 	if err != nil {
 		p.tb.Fatal(err)
 	}
+	kserve, err := download(p.tb.Context(), root, "github.com/kserve/kserve@v0.20.0")
+	if err != nil {
+		p.tb.Fatal(err)
+	}
 	for _, path := range []string{
 		filepath.Join(istio, "kubernetes", "customresourcedefinitions.gen.yaml"),
 		filepath.Join(root, "..", "cmd", "local", "kube", "crds", "prometheusrule.yaml"),
-		filepath.Join(root, "..", "cmd", "local", "kube", "crds", "inferenceservice.yaml"),
+		filepath.Join(kserve, "config", "crd", "full", "serving.kserve.io_inferenceservices.yaml"),
 		filepath.Join(root, "..", "mesh", "gatewayapi", "testdata", "crds", "httproute.yaml"),
 	} {
 		p.Apply(documents(p.tb, path)...)
@@ -60,6 +65,19 @@ func (p *Plane) install() {
 	p.established()
 }
 
+// download is the folder of a module of which the tests read files and build nothing: it is not in go.mod.
+func download(ctx context.Context, root, module string) (string, error) {
+	text, err := output(ctx, root, "go", "mod", "download", "-json", module)
+	if err != nil {
+		return "", err
+	}
+	var m struct{ Dir string }
+	if err := json.Unmarshal([]byte(text), &m); err != nil || m.Dir == "" {
+		return "", fmt.Errorf("downloading module %s: %w\n%s", module, err, text)
+	}
+	return m.Dir, nil
+}
+
 // rendered is what the chart installs, with every provider.
 func rendered(tb testing.TB, path string) []*unstructured.Unstructured {
 	tb.Helper()
@@ -69,7 +87,7 @@ func rendered(tb testing.TB, path string) []*unstructured.Unstructured {
 	}
 	release := common.ReleaseOptions{Name: "siskin", Namespace: Namespace, Revision: 1, IsInstall: true}
 	// Every provider whose kinds the API server has.
-	providers := map[string]any{"controller": map[string]any{"providers": []any{"Istio", "GatewayAPI", "NGINX", "Service"}}}
+	providers := map[string]any{"controller": map[string]any{"providers": []any{"Istio", "GatewayAPI", "NGINX", "Service", "KServe"}, "globalRateLimits": true}}
 	values, err := util.ToRenderValues(chart, providers, release, common.DefaultCapabilities)
 	if err != nil {
 		tb.Fatal(err)

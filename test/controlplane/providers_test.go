@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -71,6 +72,13 @@ func (w *provided) want(version string) {
 // begin has v1 stable, and v2 on trial at the first weight.
 func (w *provided) begin(spec v1alpha1.RolloutSpec, weight int32) {
 	w.t.Helper()
+	w.start(spec, weight)
+	w.until("the first weight", w.weight(weight))
+}
+
+// start has v1 stable, and asks for v2, of which the first step has the weight.
+func (w *provided) start(spec v1alpha1.RolloutSpec, weight int32) {
+	w.t.Helper()
 	w.plane.Apply(controlplane.NamespaceOf(w.space))
 	spec.Version, spec.Workload.Kind = "v1", "Deployment"
 	spec.Gates = []v1alpha1.GateSpec{{Name: "alerts", Type: v1alpha1.GateAlerts}}
@@ -85,7 +93,6 @@ func (w *provided) begin(spec v1alpha1.RolloutSpec, weight int32) {
 	}
 	w.until("v1 to be stable", w.weight(0))
 	w.want("v2")
-	w.until("the first weight", w.weight(weight))
 }
 
 // quiet waits for more looks and holds that the controller wrote none of the objects again: what the API server fills
@@ -140,9 +147,27 @@ func (w *provided) selected(name string) string {
 	return s.Spec.Selector["version"]
 }
 
+// canaries holds that the InferenceService, which it reads, has canaries with these shares.
+func (w *provided) canaries(isvc *unstructured.Unstructured, want ...int64) func() error {
+	return func() error {
+		if err := w.Client.Get(w.t.Context(), client.ObjectKeyFromObject(isvc), isvc); err != nil {
+			return err
+		}
+		var got []int64
+		all, _, _ := unstructured.NestedSlice(isvc.Object, "spec", "canary")
+		for _, c := range all {
+			got = append(got, c.(map[string]any)["trafficPercent"].(int64))
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("its canaries have %d", got)
+		}
+		return nil
+	}
+}
+
 func at(space, name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: space, Name: name} }
 
-// TestProviders runs a rollout of each provider that writes Kubernetes' own kinds against the real API server.
+// TestProviders runs a rollout of each provider whose kinds can be had as their projects define them against the real API server.
 func TestProviders(t *testing.T) {
 	p := controlplane.Start(t)
 	c := reader(t, p)
@@ -224,6 +249,31 @@ func TestProviders(t *testing.T) {
 			}
 			return nil
 		})
+	})
+	t.Run("KServe", func(t *testing.T) {
+		w := &provided{t, c, p, "by-kserve"}
+		predictor := []byte(`{"model":{"name":"kserve-container","modelFormat":{"name":"xgboost"},"storageUri":"s3://models/$(version)/"}}`)
+		w.start(v1alpha1.RolloutSpec{
+			Provider: v1alpha1.ProviderKServe, Service: v1alpha1.ServiceSpec{Name: service, Port: 8080},
+			KServe: &v1alpha1.KServeSpec{Mode: "Standard", Predictor: runtime.RawExtension{Raw: predictor}},
+		}, 25)
+		isvc := &unstructured.Unstructured{}
+		isvc.SetAPIVersion("serving.kserve.io/v1beta1")
+		isvc.SetKind("InferenceService")
+		isvc.SetNamespace(w.space)
+		isvc.SetName(service)
+		w.until("v2 to be there in the dark", w.canaries(isvc, 0))
+		isvc.Object["status"] = map[string]any{
+			"observedGeneration": isvc.GetGeneration(),
+			"canaryStatuses":     []any{map[string]any{"name": "v2", "ready": true, "trafficPercent": int64(0)}},
+		}
+		if err := w.Client.Status().Update(t.Context(), isvc); err != nil {
+			t.Fatal(err)
+		}
+		w.until("its share", w.canaries(isvc, 25))
+		w.quiet(isvc)
+		w.want("v1")
+		w.until("the run to be taken back", w.canaries(isvc))
 	})
 	for a, n := range p.Audit() {
 		if a.Code == 401 || a.Code == 403 {

@@ -594,7 +594,7 @@ func (s *scenario) compare() {
 // kinds are those of the objects that Siskin writes for a rollout.
 var kinds = map[string]string{
 	"VirtualService": "networking.istio.io/v1", "DestinationRule": "networking.istio.io/v1", "EnvoyFilter": "networking.istio.io/v1alpha3",
-	"PrometheusRule": "monitoring.coreos.com/v1",
+	"PrometheusRule": "monitoring.coreos.com/v1", "ConfigMap": "v1",
 }
 
 // deletion ends a rollout in the middle of a run: it goes once its traffic is back. All that Siskin wrote belongs to it, so
@@ -673,13 +673,13 @@ func (s *scenario) another() {
 	})
 }
 
-// written are the objects of a kind in the namespace.
+// written are the objects of a kind in the namespace that carry a rollout's name.
 func (s *scenario) written(kind string) []unstructured.Unstructured {
 	s.t.Helper()
 	var list unstructured.UnstructuredList
 	list.SetAPIVersion(kinds[kind])
 	list.SetKind(kind + "List")
-	if err := s.Client.List(s.t.Context(), &list, client.InNamespace(s.space)); err != nil {
+	if err := s.Client.List(s.t.Context(), &list, client.InNamespace(s.space), client.HasLabels{v1alpha1.LabelRollout}); err != nil {
 		s.t.Fatal(err)
 	}
 	return list.Items
