@@ -87,7 +87,7 @@ func hostPatches(t mesh.Traffic, filter any) ([]*patch, error) {
 		return nil, err
 	}
 	var all []*patch
-	for _, host := range append(slices.Clone(t.Service.Hosts), t.Service.FQDN()) { // the routes there serve all of these
+	for _, host := range slices.Concat(t.Service.Hosts, t.PreviewHosts, []string{t.Service.FQDN()}) { // the routes there serve all of these
 		all = append(all, newer(&patch{
 			ApplyTo: api.EnvoyFilter_VIRTUAL_HOST,
 			Match:   onHost(api.EnvoyFilter_GATEWAY, &api.EnvoyFilter_RouteConfigurationMatch_VirtualHostMatch{DomainName: host}),
