@@ -37,7 +37,7 @@ func TestLimits(t *testing.T) {
 		"Policy":      {"So is a policy.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Policy = []byte("{}") }, []Feature{Policies}},
 		"Delegated":   {"Delegation is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Delegate = true }, []Feature{Delegation}},
 		"Ports":       {"So are ports, and what they speak.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}} }, []Feature{MorePorts, StreamPort}},
-		"Cohort":      {"So is a cohort.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}} }, []Feature{Cohorts}},
+		"Cohort":      {"So is a cohort.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}, nil} }, []Feature{Cohorts}},
 		"Tiers":       {"So are tiers.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Tiers = []Tier{{"a", 80}} }, []Feature{FollowTiers}},
 		"Hash":        {"So is a hash.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.HashHeader = "x-vehicle" }, []Feature{HashUnits}},
 		"Mirror":      {"So is a mirror.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Mirror = 10 }, []Feature{Mirrors}},

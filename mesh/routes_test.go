@@ -399,7 +399,7 @@ func TestMirrorIsOfUsers(t *testing.T) {
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			traffic := ramp(0, way.header, way.cookie)
-			traffic.Cohort = &Cohort{"x-fleet", []string{"works"}}
+			traffic.Cohort = &Cohort{"x-fleet", []string{"works"}, nil}
 			traffic.Service.Ports = []Port{{8081, HTTP}}
 			plain := Routes(traffic)
 			traffic.Mirror = 10

@@ -61,9 +61,9 @@ var rules = [...]rule{
 	whenOutOfTime,
 }
 
-// Decide says what the rollout does next. A gate that cannot judge a shadow does not hold it.
+// Decide says what the rollout does next. A gate that cannot judge a shadow or a cohort does not hold it.
 func Decide(s Situation) Outcome {
-	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), func(f Finding) bool { return f.Reason == NotOfCopies })
+	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), func(f Finding) bool { return f.Reason == NotOfCopies || f.Reason == NotOfCohort })
 	for _, r := range rules {
 		if o, ok := r(s); ok {
 			return o
@@ -149,7 +149,7 @@ func whenNotBegun(s Situation) (Outcome, bool) {
 	if o, previewing := preview(s); previewing {
 		return o, true
 	}
-	if s.Run.Shadowed(s.Plan) {
+	if s.Run.beforehand(s.Plan) {
 		return Outcome{}, false // the gates have a word in it, as at a step
 	}
 	return Outcome{Advance, CanaryReady, fmt.Sprintf("the canary is ready; first step: %d %%", s.Plan.Steps[0].Weight)}, true

@@ -114,8 +114,9 @@ func judgeTrail(p Plan, r Run, g Gate, t *Trail, now time.Time) Finding {
 	f := Finding{Gate: g, Stable: math.NaN(), Canary: math.NaN(), Low: 0, High: math.Inf(1)}
 	f.LogHarmBound = math.Log(float64(max(p.harmGates(), 1)) / p.FalseAlarm)
 	f.LogSafetyBound = math.Log(1 / p.missPerStep())
-	if r.Shadowed(p) && !g.JudgesCopies() {
-		f.Verdict, f.Reason, f.Message = NoData, NotOfCopies, "copies of requests tell nothing here; it is judged from the first step on"
+	if why := p.untold(g); r.beforehand(p) && why != "" {
+		f.Verdict, f.Reason = NoData, why
+		f.Message = map[Reason]string{NotOfCopies: "copies of requests tell", NotOfCohort: "a cohort tells"}[why] + " nothing here; it is judged from the first step on"
 		return f
 	}
 	if t.Broken != "" {
@@ -171,7 +172,7 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 	since := now.Add(-patience)
 	fresh := func(last time.Time) bool { return last.After(since) }
 	switch {
-	case (r.Step < 1 && !r.Shadowed(p)) || fresh(t.LastData) || now.Before(due):
+	case (r.Step < 1 && !r.beforehand(p)) || fresh(t.LastData) || now.Before(due):
 		return "", ""
 	case fresh(t.StableData):
 		return NoCanary, fmt.Sprintf("nothing was counted for the canary in the last %s", patience)

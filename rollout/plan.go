@@ -74,6 +74,9 @@ type Preview struct {
 	// Hold is the shortest time, from when the canary was ready last; Ask says that only a request ends it.
 	Hold time.Duration
 	Ask  bool
+	// Control is how many of 100 buckets of a cohort stay on stable while its others meet the canary; 0 where there is nothing to
+	// compare.
+	Control int
 }
 
 // Shadow is a time before the first step in which the canary gets copies of users' requests, and nobody sees its answers.
@@ -111,12 +114,30 @@ func (g Gate) bounded() bool { return g.Type == Mean && g.paired() && g.Lowest <
 // nobody hears a copy's prediction, units and their buckets are stable's, and who counts what is sent does not count copies.
 func (g Gate) JudgesCopies() bool { return g.byRequest() || g.Type == EnergyPerRequest }
 
-// judgements counts how many times the gate is judged anew: at each step, and before them in a shadow.
+// JudgesCohorts says whether requests of a cohort can be told from others where the gate reads them: in the mesh's own counters.
+// By bucket half a cohort is too little.
+func (g Gate) JudgesCohorts() bool { return g.byRequest() }
+
+// judgements counts how many times the gate is judged anew: at each step, and before them where there is something to judge.
 func (p Plan) judgements(g Gate) int {
-	if p.Shadow.Percent > 0 && g.JudgesCopies() {
+	if p.beforehand() && p.untold(g) == "" {
 		return len(p.Steps) + 1
 	}
 	return len(p.Steps)
+}
+
+// beforehand says whether there is something to judge before the first step: copies, or a cohort with a control.
+func (p Plan) beforehand() bool { return p.Shadow.Percent > 0 || p.Preview.Control > 0 }
+
+// untold says why what there is to judge before the first step tells a gate nothing; empty when it does.
+func (p Plan) untold(g Gate) Reason {
+	switch {
+	case p.Shadow.Percent > 0 && !g.JudgesCopies():
+		return NotOfCopies
+	case p.Preview.Control > 0 && !g.JudgesCohorts():
+		return NotOfCohort
+	}
+	return ""
 }
 
 // missPerStep is the share of Miss that each step's safety side may spend: a fault that needs load shows only at high
@@ -146,6 +167,10 @@ type Question struct {
 	// From and To lie on the grid of Interval; the answer has one block for each interval between them.
 	From, To time.Time
 	Interval time.Duration
+	// Cohort is the label of the mesh's counters that says "in" or "out" of a cohort; empty where nothing says. Within asks for
+	// the cohort's requests, where the gate is judged by them, and not for those of all others.
+	Cohort string
+	Within bool
 	// Copies says that the canary gets copies of requests, which whoever sends them does not count.
 	Copies bool
 }

@@ -39,6 +39,9 @@ const pastBlocks = 40
 // Shadowed says whether the canary is in its shadow: it gets copies of requests, once it is ready.
 func (r Run) Shadowed(p Plan) bool { return r.Step == 0 && p.Shadow.Percent > 0 }
 
+// beforehand says whether the gates have something to judge although no unit has been drawn to the canary yet.
+func (r Run) beforehand(p Plan) bool { return r.Step == 0 && p.beforehand() }
+
 // Weight is the number of buckets of 100 that see the canary.
 func (r Run) Weight(p Plan) int {
 	if r.Step < 1 {
@@ -50,7 +53,7 @@ func (r Run) Weight(p Plan) int {
 // Count returns the run with the blocks added to its evidence. Each block counts once: one that ends at or before
 // LastBlock is passed over, and so is one that began before the present weight had been in force for the warm-up (the
 // block of the change itself among them). What ended before the canary met its first unit is the buckets' own past; in a
-// shadow it is also judged, by the gates that can. Of a block at whose end the weight had not shown yet only what harms is
+// shadow, or of a cohort with a control, it is also judged, by the gates that can. Of a block at whose end the weight had not shown yet only what harms is
 // counted. It shares no memory with r.
 func (r Run) Count(p Plan, blocks []Block) Run {
 	r.Evidence = r.Evidence.fit(p)
@@ -61,8 +64,8 @@ func (r Run) Count(p Plan, blocks []Block) Run {
 		}
 		r.LastBlock = b.End
 		switch {
-		case r.Shadowed(p) && !b.Start.Before(from):
-			r.Evidence.countCopies(p, b)
+		case r.beforehand(p) && !b.Start.Before(from):
+			r.Evidence.countBeforehand(p, b)
 		case r.Step < 1 || (r.Step == 1 && !b.End.After(r.StepStarted)):
 			r.Evidence.each(p, func(t *Trail, g Gate) { t.remember(g, b.Counts[g.Name]) })
 		case !b.Start.Before(from):
@@ -80,12 +83,13 @@ func (e Evidence) count(p Plan, b Block, weight int, realised bool) {
 	})
 }
 
-// countCopies adds a block of a shadow: to gates that cannot judge it, it is the buckets' past. No weight is to show.
-func (e Evidence) countCopies(p Plan, b Block) {
+// countBeforehand adds a block of copies or of a cohort: to gates that cannot judge it, it is the buckets' past. No weight is to
+// show.
+func (e Evidence) countBeforehand(p Plan, b Block) {
 	e.each(p, func(t *Trail, g Gate) {
 		c, ok := b.Counts[g.Name]
 		switch {
-		case !g.JudgesCopies():
+		case p.untold(g) != "":
 			t.remember(g, c)
 		case ok:
 			t.count(g, c, b.End, 0, true)
@@ -111,7 +115,7 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	case Advance:
 		r.Evidence = r.Evidence.fit(p)
 		r.Evidence.each(p, func(t *Trail, g Gate) {
-			if r.Step > 0 || !t.StableData.IsZero() || !t.CanaryData.IsZero() { // before the first step only a shadow counts
+			if r.Step > 0 || !t.StableData.IsZero() || !t.CanaryData.IsZero() { // before the first step only copies and cohorts count
 				t.nextStep(g, p.judgements(g))
 			}
 		})

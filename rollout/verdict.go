@@ -62,6 +62,7 @@ const (
 	BoundsChanged  Reason = "HistogramBoundsChanged"
 	BelowThreshold Reason = "ThresholdBeyondBounds"
 	NotOfCopies    Reason = "NotJudgedOnCopies"
+	NotOfCohort    Reason = "NotJudgedInCohort"
 	// Data that cannot be trusted.
 	SampleRatioMismatch Reason = "SampleRatioMismatch"
 	RequestsUnanswered  Reason = "RequestsUnanswered"

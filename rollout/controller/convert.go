@@ -42,7 +42,10 @@ func planOf(ro *v1alpha1.Rollout) (rollout.Plan, error) {
 	p.Sticky = ro.Spec.Assignment != nil
 	if s := ro.Spec.Strategy; s != nil && s.Preview != nil {
 		p.Preview = rollout.Preview{Hold: s.Preview.Hold.Duration, Ask: s.Preview.Approval == "Manual"}
-		p.Targeted = s.Preview.Cohort != nil || len(s.Preview.Hosts) > 0
+		p.Targeted = (s.Preview.Cohort != nil && cohortLabel(ro) == "") || len(s.Preview.Hosts) > 0
+		if c := s.Preview.Cohort; c != nil {
+			p.Preview.Control = int(c.Control)
+		}
 	}
 	if s := ro.Spec.Strategy; s != nil && s.Shadow != nil {
 		p.Shadow = rollout.Shadow{Percent: int(s.Shadow.Percent), Hold: s.Shadow.Hold.Duration}
@@ -152,7 +155,7 @@ func trafficOf(ro *v1alpha1.Rollout) mesh.Traffic {
 	if s := ro.Spec.Strategy; s != nil && s.Preview != nil {
 		t.PreviewHosts = s.Preview.Hosts
 		if c := s.Preview.Cohort; c != nil {
-			t.Cohort = &mesh.Cohort{Header: c.Header, Values: c.Values}
+			t.Cohort = &mesh.Cohort{Header: c.Header, Values: c.Values, Buckets: cohortBuckets(ro)}
 		}
 	}
 	if a := ro.Spec.Assignment; a != nil {
@@ -187,6 +190,28 @@ func quotaOf(g *v1alpha1.GlobalRateLimitSpec) *mesh.GlobalLimit {
 		Host: g.Host, Port: int(cmp.Or(g.Port, 8081)), Domain: g.Domain, Requests: int(g.RequestsPerUnit),
 		Unit: mesh.Unit(orElse(g.Unit, string(mesh.PerSecond))), TimeoutMillis: int(g.Timeout.Milliseconds()), Deny: g.OnError == "Deny",
 	}
+}
+
+// cohortLabel is the label that tells the cohort's requests from others; empty where nothing does.
+func cohortLabel(ro *v1alpha1.Rollout) string {
+	if s := ro.Spec.Strategy; s != nil && s.Preview != nil && s.Preview.Cohort != nil {
+		return s.Preview.Cohort.Label
+	}
+	return ""
+}
+
+// cohortBuckets are the buckets of a cohort that meet the canary before others do: the first ones in the run's order, so that
+// nobody leaves the canary when everybody's weight grows past them. Nil without a control: then all of the cohort does.
+func cohortBuckets(ro *v1alpha1.Rollout) []int {
+	control := int(ro.Spec.Strategy.Preview.Cohort.Control)
+	if control == 0 {
+		return nil
+	}
+	id := ro.Name // what a run would look like
+	if ro.Status.Run != nil {
+		id = ro.Status.Run.ID
+	}
+	return rollout.Allocate(id, rollout.Buckets-control)
 }
 
 // runOf reads the run that is going on from the status; nil when there is none. Evidence that cannot be read, as another

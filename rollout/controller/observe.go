@@ -37,6 +37,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 		Gates:   p.plan.Gates,
 		Stable:  p.ro.Status.StableVersion, Canary: p.ro.Status.CanaryVersion,
 		From: from, To: to, Interval: p.plan.Interval, Copies: p.run.Shadowed(p.plan),
+		Cohort: cohortLabel(p.ro), Within: p.run.Step == 0 && p.plan.Preview.Control > 0,
 	})
 	if err != nil && p.busy {
 		return // given up for something more urgent

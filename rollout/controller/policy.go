@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -110,6 +111,11 @@ func (p *pass) restrict() {
 	})
 }
 
+// compares says whether a gate of the plan compares the two versions.
+func compares(p rollout.Plan) bool {
+	return slices.ContainsFunc(p.Gates, func(g rollout.Gate) bool { return g.Type != rollout.Alerts })
+}
+
 // restrictions say which parts of the spec are not in force as they are written, and why.
 func (p *pass) restrictions() []string {
 	var all []string
@@ -128,6 +134,9 @@ func (p *pass) restrictions() []string {
 			all = append(all, fmt.Sprintf("assignment does not hold on port %d: a %s connection is drawn by weight, and stays where it is until it ends",
 				s.Port.Number, s.Port.Protocol))
 		}
+	}
+	if s := p.ro.Spec.Strategy; s != nil && s.Preview != nil && s.Preview.Cohort != nil && s.Preview.Cohort.Label == "" && compares(p.plan) {
+		all = append(all, "gates compare the cohort with other users: it counts for the new version, and strategy.preview.cohort.label does not tell its requests from others")
 	}
 	if l := p.ro.Spec.RateLimit; l != nil && l.At == string(mesh.AtWaypoint) {
 		all = append(all, "rateLimit may have no effect: Istio does not support an EnvoyFilter at a waypoint, and changes may break it")

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -302,5 +303,127 @@ func TestShadowRepaired(t *testing.T) {
 	w.turn()
 	if len(w.mirrored()) != 2 || !slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "DriftRepaired") }) {
 		t.Errorf("mirrored are %v after a foreign edit; events %q", w.mirrored(), w.events)
+	}
+}
+
+// controlled keeps half of a cohort on the stable version, and tells its requests from others.
+func controlled(ro *v1alpha1.Rollout) {
+	ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{
+		Hold:   metav1.Duration{Duration: time.Minute},
+		Cohort: &v1alpha1.CohortSpec{Header: "x-fleet", Values: []string{"works"}, Control: 50, Label: "siskin_cohort"},
+	}}
+}
+
+// cohortBuckets are the buckets of the cohort that the route sends to the canary.
+func (w *world) cohortBuckets() []int {
+	w.t.Helper()
+	all, _, _ := unstructured.NestedSlice(w.route().Object, "spec", "http")
+	var set []int
+	for _, h := range all {
+		r, _ := h.(map[string]any)
+		matches, _, _ := unstructured.NestedSlice(r, "match")
+		for _, m := range matches {
+			match, _ := m.(map[string]any)
+			pattern, found, _ := unstructured.NestedString(match, "headers", "x-siskin-bucket", "regex")
+			if fleet, _, _ := unstructured.NestedString(match, "headers", "x-fleet", "exact"); r["name"] != "canary-cohort" || !found || fleet != "works" {
+				continue
+			}
+			re := regexp.MustCompile(`^(?:` + pattern + `)$`)
+			for b := range rollout.Buckets {
+				if re.MatchString(rollout.FormatBucket(b)) {
+					set = append(set, b)
+				}
+			}
+		}
+	}
+	return set
+}
+
+// TestCohortControl: half of the cohort's buckets meet the canary, the gates compare the halves until they pass, and the steps
+// compare everybody else; whoever met the canary in the preview stays there while the weight grows.
+func TestCohortControl(t *testing.T) {
+	within := map[bool]int{}
+	var w *world
+	w = newWorld(t, controlled)
+	w.source.answer = func(q rollout.Question, start time.Time) map[string]rollout.Counts {
+		within[q.Within]++
+		if q.Cohort != "siskin_cohort" {
+			t.Errorf("asked with the cohort's label %q", q.Cohort)
+		}
+		if st := w.get().Status; q.Within != (st.Step == 0) {
+			t.Errorf("at step %d asked for the cohort: %t", st.Step, q.Within)
+		}
+		return healthy(start)
+	}
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.deploy("v2", true)
+	w.want("v2")
+	w.until("previewed", saying("Previewing"))
+	first := w.cohortBuckets()
+	if len(first) != 50 || len(w.canary()) != 0 {
+		t.Errorf("in the preview %d of the cohort's buckets meet the canary, and %d of all; want 50 and none", len(first), len(w.canary()))
+	}
+	for step := int32(1); step <= 3; step++ {
+		w.until("at the next step", atStep(step))
+		if got := w.cohortBuckets(); !slices.Equal(got, first) {
+			t.Errorf("at step %d the cohort's buckets on the canary are %v, want %v", step, got, first)
+		}
+		if got := w.canary(); step == 3 && !slices.Equal(got, first) {
+			t.Errorf("at weight 50 the canary has %v, want those that the cohort began with: %v", got, first)
+		}
+	}
+	if within[true] == 0 || within[false] == 0 {
+		t.Errorf("asked for the cohort %d times, and for the others %d times", within[true], within[false])
+	}
+	if got := w.restricted(); got != "" {
+		t.Errorf("Restricted: %q", got)
+	}
+	w.until("promoted", ended(v1alpha1.OutcomePromoted))
+	if w.leads("canary-cohort") != nil {
+		t.Error("a cohort is sent somewhere after the promotion")
+	}
+}
+
+// TestCohortHarm: what harms the cohort ends the run before anybody else has met the canary; half of a cohort that gives no
+// evidence holds it.
+func TestCohortHarm(t *testing.T) {
+	for name, tc := range map[string]struct {
+		counts func(time.Time) map[string]rollout.Counts
+		is     func(*v1alpha1.Rollout) bool
+	}{
+		"Harmful": {harmful, ended(v1alpha1.OutcomeRolledBack)},
+		"Silent":  {nothing, func(ro *v1alpha1.Rollout) bool { return ro.Status.Run != nil && ro.Status.Run.Paused != "" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, controlled)
+			w.source.counts = tc.counts
+			w.deploy("v1", true)
+			w.until("stable", stableOn("v1"))
+			w.deploy("v2", true)
+			w.want("v2")
+			ro := w.until(name, func(ro *v1alpha1.Rollout) bool {
+				if ro.Status.Step > 0 {
+					t.Fatalf("reached step %d: %s", ro.Status.Step, ro.Status.Message)
+				}
+				return tc.is(ro)
+			})
+			if len(w.canary()) != 0 {
+				t.Errorf("%d buckets met the canary: %s", len(w.canary()), ro.Status.Message)
+			}
+		})
+	}
+}
+
+// TestCohortUntold: without a label the gates compare a cohort with others, and a condition says so.
+func TestCohortUntold(t *testing.T) {
+	w := running(t, 1, controlled, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy.Preview.Cohort.Control, ro.Spec.Strategy.Preview.Cohort.Label = 0, ""
+	})
+	if got := w.restricted(); !strings.Contains(got, "gates compare the cohort with other users") {
+		t.Errorf("Restricted: %q, want that the cohort cannot be told from others", got)
+	}
+	if got := w.cohortBuckets(); got != nil {
+		t.Errorf("without a control the buckets %v are asked for", got)
 	}
 }

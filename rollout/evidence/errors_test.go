@@ -176,3 +176,39 @@ func TestCopies(t *testing.T) {
 		t.Errorf("by bucket: -want +got\n%s", d)
 	}
 }
+
+// TestCohort: before the first step the cohort's requests are compared with each other, and then all others'. What carries no
+// label counts for neither, and what is judged by bucket is judged by the others.
+func TestCohort(t *testing.T) {
+	s := newStore(t)
+	in, out := `cohort="in"`, `cohort="out"`
+	s.load(requests("v1", "200", on(1), in) + " 0+1x9\n" + requests("v2", "200", on(1), in) + " 0+2x9\n" +
+		requests("v1", "200", on(1), out, `bucket="07"`) + " 0+30x9\n" + requests("v2", "200", on(1), out) + " 0+4x9\n" +
+		requests("v2", "500", on(1)) + " 0+50x9")
+	byBucket := rollout.Gate{Name: "buckets", Type: rollout.ErrorRate, BucketLabel: "bucket"}
+	for name, tc := range map[string]struct {
+		reason string
+		cohort string
+		within bool
+		want   tally
+	}{
+		"Nobody": {"there is no label", "", false, tally{93, 0, 168, 150}},
+		"Within": {"the cohort's two halves", "cohort", true, tally{3, 0, 6, 0}},
+		"Others": {"everybody else", "cohort", false, tally{90, 0, 12, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := question(0, 1, errorsGate, byBucket)
+			q.Cohort, q.Within = tc.cohort, tc.within
+			blocks, err := s.source().Blocks(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff([]tally{tc.want}, tallies(blocks)); d != "" {
+				t.Errorf("%s: -want +got\n%s", tc.reason, d)
+			}
+			if d := cmp.Diff([]rollout.BucketSum{{Bucket: 7, Count: 90}}, blocks[0].Counts["buckets"].Stable.Buckets); d != "" {
+				t.Errorf("%s: by bucket: -want +got\n%s", tc.reason, d)
+			}
+		})
+	}
+}

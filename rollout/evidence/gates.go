@@ -58,7 +58,18 @@ func (s *Source) istio(q rollout.Question, g rollout.Gate) string {
 	}
 	versions := regexp.QuoteMeta(q.Stable) + "|" + regexp.QuoteMeta(q.Canary)
 	return fmt.Sprintf(`reporter=%q,destination_service_name=%q,destination_service_namespace=%q,destination_version=~%q`,
-		reporter, q.Service.Name, q.Service.Namespace, versions)
+		reporter, q.Service.Name, q.Service.Namespace, versions) + cohort(q, g)
+}
+
+// cohort keeps the requests of a cohort apart from all others. A mesh that does not set the label counts for nothing.
+func cohort(q rollout.Question, g rollout.Gate) string {
+	switch {
+	case q.Cohort == "":
+		return ""
+	case q.Within && g.JudgesCohorts():
+		return fmt.Sprintf(`,%s="in"`, q.Cohort)
+	}
+	return fmt.Sprintf(`,%s="out"`, q.Cohort)
 }
 
 // joules selects the dynamic energy of the model that is called like the service. Not the full energy: an idle node's

@@ -56,7 +56,9 @@ type PreviewSpec struct {
 	Cohort *CohortSpec `json:"cohort,omitempty"`
 }
 
-// CohortSpec selects requests by a header. Whoever sends it meets the new version whatever the weight, and counts for it.
+// CohortSpec selects requests by a header. Whoever sends it meets the new version whatever the weight.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.control) || has(self.label)",message="preview.cohort.label must be specified together with control, because nothing else tells the cohort's requests from others"
 type CohortSpec struct {
 	// header is the name of the header, in lower case.
 	// +kubebuilder:validation:MinLength=1
@@ -70,4 +72,18 @@ type CohortSpec struct {
 	// +kubebuilder:validation:items:MaxLength=128
 	// +listType=set
 	Values []string `json:"values"`
+	// control is how many of 100 of the cohort's buckets stay on the stable version in the preview. The gates on errors, without
+	// a bucketLabel, and on latency then compare the two within the cohort, and the preview lasts until they pass.
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=90
+	// +optional
+	Control int32 `json:"control,omitempty"`
+	// label is a label of the mesh's own metrics of requests: "in" for those of the cohort, "out" for all others. With a control, those
+	// without a bucket are others, since they are treated so. With the label the gates that read these metrics judge the steps by the others alone; without it the cohort counts for the new
+	// version there, which is then compared with other users.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z_][a-zA-Z0-9_]*$')",message="preview.cohort.label must be the name of a label, such as 'siskin_cohort'"
+	// +optional
+	Label string `json:"label,omitempty"`
 }

@@ -48,7 +48,7 @@ func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 	if s.Step < 1 && (s.Reason == "Previewing" || s.Reason == "Shadowing" || s.Reason == "AwaitingPromotion") {
 		return s.Message
 	}
-	if names := waiting(s.Gates); s.Step < 1 && s.Mirror > 0 && len(names) > 0 {
+	if names := waiting(s.Gates); s.Step < 1 && (s.Mirror > 0 || controlled(ro)) && len(names) > 0 {
 		return fmt.Sprintf("weight %d when %s", ro.Spec.Steps[0].Weight, passing(names))
 	}
 	if s.Step < 1 || int(s.Step) > len(ro.Spec.Steps) {
@@ -70,6 +70,12 @@ func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
 		text += fmt.Sprintf("; at the cap in %s: %s", span(left+time.Second-1), atCap(ro))
 	}
 	return text
+}
+
+// controlled says whether the gates have a word in the preview: they compare a cohort with its control.
+func controlled(ro *v1alpha1.Rollout) bool {
+	s := ro.Spec.Strategy
+	return s != nil && s.Preview != nil && s.Preview.Cohort != nil && s.Preview.Cohort.Control > 0 && ro.Status.Reason != "CanaryNotReady"
 }
 
 // passing is the clause that names the gates to wait for: "errors passes", "errors, latency and quality pass".
@@ -98,7 +104,7 @@ func atCap(ro *v1alpha1.Rollout) string {
 func waiting(gates []v1alpha1.GateStatus) []string {
 	var names []string
 	for _, g := range gates {
-		if g.Verdict != "Pass" && g.Reason != "NotJudgedOnCopies" {
+		if g.Verdict != "Pass" && g.Reason != "NotJudgedOnCopies" && g.Reason != "NotJudgedInCohort" {
 			names = append(names, g.Name)
 		}
 	}

@@ -41,7 +41,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{gates, alone, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
+	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -77,6 +77,16 @@ func alone(ro *v1alpha1.Rollout) []Finding {
 		}
 	}
 	return findings
+}
+
+// cohorts that nothing tells from other users make the gates compare different people.
+func cohorts(ro *v1alpha1.Rollout) []Finding {
+	s := ro.Spec.Strategy
+	if s == nil || s.Preview == nil || s.Preview.Cohort == nil || s.Preview.Cohort.Label != "" || len(compared(ro)) == 0 {
+		return nil
+	}
+	return []Finding{advice("spec.strategy.preview.cohort",
+		"the cohort counts for the new version, so the gates compare it with other users; set a label that tells its requests apart, and a control")}
 }
 
 // compared names the gates that compare the two versions.
