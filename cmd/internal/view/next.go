@@ -25,10 +25,23 @@ func next(ro *v1alpha1.Rollout, now time.Time) string {
 		return "nothing until somebody acts: " + stalled(ro)
 	case s.RejectedVersion != "" && s.RejectedVersion == ro.Spec.Version:
 		return fmt.Sprintf("nothing: %s was rejected; change spec.version, or retry", s.RejectedVersion)
+	case s.StableVersion == ro.Spec.Version && abandoned(s) != "":
+		return fmt.Sprintf("Ready once no proxy sends requests to %s any more: keep it running until then", abandoned(s))
 	case s.StableVersion == ro.Spec.Version && s.StableVersion != "":
 		return "nothing: waits for a new spec.version"
 	}
 	return fmt.Sprintf("a run of %s starts when its workload is ready", ro.Spec.Version)
+}
+
+// abandoned is the version that the last run left, while proxies may still send requests to it.
+func abandoned(s v1alpha1.RolloutStatus) string {
+	switch {
+	case s.LastRun == nil || !meta.IsStatusConditionFalse(s.Conditions, v1alpha1.ConditionReady):
+		return ""
+	case s.LastRun.Outcome == v1alpha1.OutcomePromoted:
+		return s.LastRun.Previous
+	}
+	return s.LastRun.Version
 }
 
 // stalled is what stands in the way of a run, "" when nothing does. A rejected version has a clause of its own.
