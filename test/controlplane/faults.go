@@ -8,18 +8,19 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"k8s.io/client-go/rest"
 )
 
-// Faults stands between the controller and the API server. While it is broken, it answers every request with an error;
-// watches that are open stay so.
+// Faults stands between the controller and the API server. While it is broken, it answers requests with an error; watches
+// that are open stay so.
 type Faults struct {
 	// Kubeconfig is the controller's, through here.
 	Kubeconfig string
 
-	broken  atomic.Bool
+	broken  atomic.Pointer[string] // the resource that is, "" for all
 	refused atomic.Int64
 }
 
@@ -38,7 +39,7 @@ func (p *Plane) StartFaults() *Faults {
 		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(api) },
 	}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f.broken.Load() {
+		if what := f.broken.Load(); what != nil && strings.Contains(r.URL.Path, *what) {
 			f.refused.Add(1)
 			http.Error(w, "broken by the test", http.StatusInternalServerError)
 			return
@@ -52,11 +53,12 @@ func (p *Plane) StartFaults() *Faults {
 	return f
 }
 
-// Break makes every further request fail, until Heal.
-func (f *Faults) Break() { f.broken.Store(true) }
+// Break makes every further request fail that is for a resource, such as "destinationrules", until Heal; every request at all
+// for "".
+func (f *Faults) Break(resource string) { f.broken.Store(&resource) }
 
 // Heal ends that.
-func (f *Faults) Heal() { f.broken.Store(false) }
+func (f *Faults) Heal() { f.broken.Store(nil) }
 
 // Refused counts the requests that failed.
 func (f *Faults) Refused() int64 { return f.refused.Load() }

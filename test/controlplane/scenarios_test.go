@@ -36,8 +36,9 @@ func scenarios() map[string]func(*scenario) {
 		"SubsetSplit": (*scenario).subsetSplit, "SingleRoute": (*scenario).singleRoute, "HostSplit": (*scenario).hostSplit,
 		"Streams": (*scenario).streams, "PingPong": (*scenario).pingPong,
 		"Abort": (*scenario).abort, "OneStableReplica": (*scenario).oneStableReplica, "AbortWithoutCanary": (*scenario).abortWithoutCanary,
-		"AbortThroughErrors": (*scenario).abortThroughErrors, "NewVersion": (*scenario).newVersion, "NotReady": (*scenario).notReady,
-		"HeaderRoute": (*scenario).headerRoute, "Cohort": (*scenario).cohort, "MirrorRoute": (*scenario).mirrorRoute, "SessionAffinity": (*scenario).sessionAffinity,
+		"AbortThroughErrors": (*scenario).abortThroughErrors, "AbortWithoutRule": (*scenario).abortWithoutRule,
+		"NewVersion": (*scenario).newVersion, "NotReady": (*scenario).notReady, "HeaderRoute": (*scenario).headerRoute,
+		"Cohort": (*scenario).cohort, "MirrorRoute": (*scenario).mirrorRoute, "SessionAffinity": (*scenario).sessionAffinity,
 		"BlueGreen": (*scenario).blueGreen, "SkipAnalysis": (*scenario).skipAnalysis, "Suspended": (*scenario).suspended,
 		"ForeignEdit": (*scenario).foreignEdit, "Delete": (*scenario).deletion, "Delegation": (*scenario).delegation, "Tiers": (*scenario).tiers,
 		"Experiment": (*scenario).experiment, "HostExperiment": (*scenario).hostExperiment,
@@ -330,7 +331,7 @@ func (s *scenario) abortThroughErrors() {
 	s.start(s.rollout(25))
 	s.split("v2", 25)
 	before := s.faults.Refused()
-	s.faults.Break()
+	s.faults.Break("")
 	s.t.Cleanup(s.faults.Heal)
 	broke := time.Now()
 	s.ask(v1alpha1.ActionAbort)
@@ -347,6 +348,26 @@ func (s *scenario) abortThroughErrors() {
 	s.all("v1")
 	s.t.Logf("%d requests were refused; all proxies had v1 alone %s after the last of it", refused, time.Since(healed).Round(10*time.Millisecond))
 	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
+}
+
+// abortWithoutRule aborts while the DestinationRule can be neither read nor written.
+func (s *scenario) abortWithoutRule() {
+	s.start(s.rollout(25))
+	s.split("v2", 25)
+	before := s.faults.Refused()
+	s.faults.Break("destinationrules")
+	s.t.Cleanup(s.faults.Heal)
+	s.ask(v1alpha1.ActionAbort)
+	s.all("v1")
+	controlplane.Until(s.t, "a request for the DestinationRule to be refused", func(context.Context) error {
+		if s.faults.Refused() == before {
+			return errors.New("none was")
+		}
+		return nil
+	})
+	s.faults.Heal()
+	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
+	s.subsets("v1")
 }
 
 // headerRoute lets a tester name the variant, whatever the weight and the bucket say.
