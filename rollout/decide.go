@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -28,6 +29,8 @@ type Situation struct {
 	Asked Action
 	// CanaryReady says that the canary has an endpoint that is ready.
 	CanaryReady bool
+	// Lacking says what keeps the canary from being ready, where more is known.
+	Lacking string
 	// Spreading says what the mesh has not yet told all its proxies; empty when it has, or does not say.
 	Spreading string
 	Now       time.Time
@@ -121,10 +124,11 @@ func whenWarned(s Situation) (Outcome, bool) {
 // whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
 // ready endpoint. At the cap it asks for somebody.
 func whenNotReady(s Situation) (Outcome, bool) {
+	lacking := cmp.Or(s.Lacking, "the canary has no ready endpoint")
 	if !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) {
-		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("the canary had no ready endpoint after %s", s.Plan.Cap)}, !s.CanaryReady
+		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("not ready after %s: %s", s.Plan.Cap, lacking)}, !s.CanaryReady
 	}
-	return Outcome{Hold, CanaryNotReady, "the canary has no ready endpoint"}, !s.CanaryReady
+	return Outcome{Hold, CanaryNotReady, lacking}, !s.CanaryReady
 }
 
 // overdue says whether the step has waited as long as it may. A shadow waits from when the canary was ready.

@@ -35,6 +35,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	}
 	p.noteRendered()
 	p.noteInForce(objects)
+	r.scale(ctx, p, objects)
 	if p.leaves() {
 		if err := r.express(ctx, p, objects); err != nil {
 			return err

@@ -99,7 +99,7 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	}
 	if !routeGoes {
 		_, err = r.put(ctx, p, objects.Route)
-		return err
+		return errors.Join(err, r.giveBack(ctx, p))
 	}
 	if err := r.remove(ctx, p, objects.Route); err != nil || !restGoes {
 		return err

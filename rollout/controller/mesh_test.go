@@ -154,7 +154,10 @@ func (p *tap) wrap(c client.WithWatch) client.WithWatch {
 			return p.do("get "+kind(o), func() error { return c.Get(ctx, key, o, opts...) })
 		},
 		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
-			return p.do("list "+kind(l), func() error { return c.List(ctx, l, opts...) })
+			return p.do("list "+kind(l), func() error {
+				defer standIn(l)()
+				return c.List(ctx, l, opts...)
+			})
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 			return p.do("delete "+kind(o), func() error { return c.Delete(ctx, o, opts...) })
@@ -166,7 +169,10 @@ func (p *tap) wrap(c client.WithWatch) client.WithWatch {
 			return p.do("apply "+appliedKind(o), func() error { return c.Apply(ctx, o, opts...) })
 		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
-			return p.do(sub+" "+kind(o), func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
+			return p.do(sub+" "+kind(o), func() error {
+				defer standIn(o)()
+				return c.SubResource(sub).Update(ctx, o, opts...)
+			})
 		},
 	})
 }

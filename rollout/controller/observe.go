@@ -140,6 +140,10 @@ func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
 	case p.ro.Status.StableVersion == "":
 		p.stableReady = r.ready(ctx, p.ro, p.ro.Spec.Version)
 	case p.judging():
+		if r.lookAtScaling(ctx, p); p.scaling != nil && p.ro.Spec.Workload.Scaling != nil {
+			p.canaryReady, p.lacking = p.enough()
+			return
+		}
 		p.canaryReady = r.ready(ctx, p.ro, p.ro.Status.CanaryVersion)
 	}
 }

@@ -26,6 +26,10 @@ type pass struct {
 	outcome  rollout.Outcome
 
 	stableReady, canaryReady bool
+	// lacking says what the canary's workloads lack; empty when nobody looked more closely.
+	lacking string
+	// scaling is what is known of the Deployments, once somebody has looked; nil when nothing is to be scaled.
+	scaling *scaling
 	// spreading says what the mesh has not yet told all its proxies; empty when it has, or does not say.
 	spreading string
 	// router speaks to the provider that the spec names.
@@ -167,7 +171,7 @@ func (p *pass) rest() {
 func (p *pass) step() {
 	p.outcome = p.refuse(rollout.Decide(rollout.Situation{
 		Plan: p.plan, Run: *p.run, Findings: p.findings, Asked: p.action(), CanaryReady: p.canaryReady, Now: p.now,
-		Spreading: p.spreading,
+		Spreading: p.spreading, Lacking: p.lacking,
 	}))
 	switch p.outcome.Decision {
 	case rollout.Promote:
@@ -298,8 +302,16 @@ func (p *pass) graceLeft() time.Duration {
 	return max(last.EndedAt.Add(p.grace).Sub(p.now), 0)
 }
 
-// until is the time to the next pass: when the next block is complete, or at the end of a wait that is nearer.
+// until is the time to the next pass: when there is more evidence, or when replicas want it.
 func (p *pass) until(lag time.Duration) time.Duration {
+	if p.scaling != nil && p.scaling.again > 0 {
+		return min(p.untilBlock(lag), p.scaling.again)
+	}
+	return p.untilBlock(lag)
+}
+
+// untilBlock is the time to when the next block is complete, or to the end of a wait that is nearer.
+func (p *pass) untilBlock(lag time.Duration) time.Duration {
 	if p.pending() {
 		return time.Millisecond
 	}

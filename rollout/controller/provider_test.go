@@ -91,8 +91,11 @@ spec:
 // that the local API serves.
 func withProviders(crds [][]byte) ([][]byte, error) {
 	crds = append(crds, []byte(quotasCRD))
-	for _, path := range []string{"gatewayapi/testdata/crds/httproute.yaml", "seldon/testdata/crds/experiment.yaml", "seldon/testdata/crds/model.yaml", "kserve/testdata/crds/inferenceservice.yaml"} {
-		crd, err := os.ReadFile("../../mesh/" + path)
+	for _, path := range []string{
+		"../../mesh/gatewayapi/testdata/crds/httproute.yaml", "../../mesh/seldon/testdata/crds/experiment.yaml",
+		"../../mesh/seldon/testdata/crds/model.yaml", "../../mesh/kserve/testdata/crds/inferenceservice.yaml", "testdata/crds/scaling.yaml",
+	} {
+		crd, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ type RolloutList struct {
 // RolloutSpec says which version is wanted and how to get there.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.kserve) == (self.provider == 'KServe')",message="kserve must be specified when provider is 'KServe', and may not be otherwise"
+// +kubebuilder:validation:XValidation:rule="!has(self.workload) || !has(self.workload.scaling) || !(self.provider in ['KServe','Seldon'])",message="workload.scaling may not be specified when provider is 'KServe' or 'Seldon', which scale what they run"
 // +kubebuilder:validation:XValidation:rule="!has(self.service.targetPort) || self.provider in ['GatewayAPI','NGINX','Service']",message="service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.entry) || self.traffic.entry != 'Delegate' || (!has(self.service.hosts) && !has(self.service.gateways))",message="service.hosts and service.gateways may not be specified when traffic.entry is 'Delegate', because the delegating VirtualService has them"
 // +kubebuilder:validation:XValidation:rule="!has(self.traffic) || !has(self.traffic.ports) || self.traffic.ports.all(p, p.number != self.service.port)",message="traffic.ports must not repeat service.port"
@@ -160,22 +161,6 @@ type ServiceSpec struct {
 	// +listType=set
 	// +optional
 	Gateways []string `json:"gateways,omitempty"`
-}
-
-// WorkloadSpec says what runs the versions: objects of one kind in the rollout's namespace, each carrying the label
-// "app: <service.name>" and its version in the version label.
-type WorkloadSpec struct {
-	// kind is the kind of the objects that run a version; Model is Seldon's.
-	// +kubebuilder:validation:Enum=Deployment;InferenceService;Model
-	// +kubebuilder:default=Deployment
-	// +optional
-	Kind string `json:"kind,omitempty"`
-	// versionLabel is the label that holds the version, on the objects and on their pods.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:default=version
-	// +optional
-	VersionLabel string `json:"versionLabel,omitempty"`
 }
 
 // StepSpec is a weight to reach and the time to stay there at least.

@@ -107,6 +107,14 @@ type RolloutStatus struct {
 	// +listMapKey=name
 	// +optional
 	Experiments []RolloutExperiment `json:"experiments,omitempty"`
+	// workloads are what spec.workload.scaling has to do with at present; a version that is as it should be, and is to stay so,
+	// is not among them.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=service
+	// +listMapKey=version
+	// +optional
+	Workloads []WorkloadStatus `json:"workloads,omitempty"`
 	// conditions follow kstatus: Ready, Reconciling, Stalled, and Paused.
 	// +listType=map
 	// +listMapKey=type

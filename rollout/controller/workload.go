@@ -1,0 +1,402 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+)
+
+// Scaling comes after the route: replicas that are to grow are written in the pass that decides so, behind a rollback's
+// write of the route and before the status; those that are to shrink once the status says so. What fails is told in
+// status.workloads and tried again, and no route waits for it. A first or a further step does, as it does for endpoints.
+
+const (
+	// rescaleAgain is when to try again what could not be scaled.
+	rescaleAgain = 5 * time.Second
+	// maxWorkloads is the bound of status.workloads.
+	maxWorkloads = 64
+)
+
+// workloadKey names a version of a service.
+type workloadKey struct{ service, version string }
+
+// scaling is what a pass knows of the Deployments.
+type scaling struct {
+	rollout.Scaling
+	found map[workloadKey][]unstructured.Unstructured
+	// unread is why they could not be listed.
+	unread error
+	// again is when the pass wants another one because of them; 0 when it does not.
+	again time.Duration
+	// others are who else scales Deployments, by the name of the Deployment, once somebody has asked.
+	others map[string]autoscaler
+	asked  bool
+	// unasked is why that could not be found out.
+	unasked error
+}
+
+// scalingOf reads the spec in the terms of the rollout package; nil when Siskin scales nothing. What was taken from a
+// stable version comes back also when the spec has been changed to that.
+func (r *Reconciler) scalingOf(ro *v1alpha1.Rollout) *scaling {
+	spec := ro.Spec.Workload.Scaling
+	if spec == nil && len(ro.Status.Workloads) == 0 {
+		return nil
+	}
+	s := &scaling{Scaling: rollout.Scaling{Delay: r.Grace}}
+	if spec == nil {
+		return s
+	}
+	delay := 10 * time.Minute
+	if spec.ScaleDownDelay != nil {
+		delay = spec.ScaleDownDelay.Duration
+	}
+	s.Scaling = rollout.Scaling{Replicas: int(spec.Replicas), Delay: max(delay, r.Grace), Dynamic: spec.DynamicStable}
+	return s
+}
+
+// lookAtScaling lists the Deployments of every service whose versions may have to be scaled.
+func (r *Reconciler) lookAtScaling(ctx context.Context, p *pass) {
+	st := p.ro.Status
+	p.scaling = r.scalingOf(p.ro)
+	if p.scaling == nil || st.StableVersion == "" || (st.Run == nil && len(st.Workloads) == 0) {
+		p.scaling = nil
+		return
+	}
+	p.scaling.found = map[workloadKey][]unstructured.Unstructured{}
+	for _, service := range p.scaledServices() {
+		var list unstructured.UnstructuredList
+		list.SetGroupVersionKind(workloadKinds["Deployment"].gvk)
+		if err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{"app": service}, client.HasLabels{versionLabel(p.ro)}); err != nil {
+			p.scaling.unread = fmt.Errorf("listing the Deployments of service %q: %w", service, err)
+			return
+		}
+		for _, d := range list.Items {
+			key := workloadKey{service, d.GetLabels()[versionLabel(p.ro)]}
+			p.scaling.found[key] = append(p.scaling.found[key], d)
+		}
+	}
+}
+
+// scaledServices are the rollout's service and its tiers, those too that the spec no longer has.
+func (p *pass) scaledServices() []string {
+	all := appsOf(p.ro)
+	for _, w := range p.ro.Status.Workloads {
+		if !slices.Contains(all, w.Service) {
+			all = append(all, w.Service)
+		}
+	}
+	return all
+}
+
+// enough says whether as many replicas of the canary are available as the weight ahead needs, and what is missing.
+func (p *pass) enough() (bool, string) {
+	if p.scaling.unread != nil {
+		return false, p.scaling.unread.Error()
+	}
+	ahead := p.weightAhead()
+	for _, service := range appsOf(p.ro) {
+		key := workloadKey{service, p.ro.Status.CanaryVersion}
+		found := p.scaling.found[key]
+		if len(found) == 0 {
+			return false, fmt.Sprintf("there is no Deployment with the labels app=%s and %s=%s", service, versionLabel(p.ro), key.version)
+		}
+		available := 0
+		for _, d := range found {
+			available += number32(d, "status", "availableReplicas")
+		}
+		var w rollout.Workload
+		if entry := p.workload(key); entry != nil {
+			w.Wanted = int(entry.Wanted)
+		}
+		if need := w.Needs(ahead); available < need {
+			return false, fmt.Sprintf("%d of %d replicas of Deployment %q are available, and the weight ahead, %d, needs %d",
+				available, w.Wanted, found[0].GetName(), ahead, need)
+		}
+	}
+	return true, ""
+}
+
+// weightAhead is the weight that the canary gets next. A promotion by hand asks for one replica and no more.
+func (p *pass) weightAhead() int {
+	switch {
+	case p.action() == rollout.AskPromoteFull:
+		return 0
+	case p.run.Step < len(p.plan.Steps):
+		return p.plan.Steps[p.run.Step].Weight
+	}
+	return 100
+}
+
+// workload is the entry of the status for a version of a service; nil when there is none.
+func (p *pass) workload(key workloadKey) *v1alpha1.WorkloadStatus {
+	return entryFor(p.ro.Status.Workloads, key)
+}
+
+func entryFor(all []v1alpha1.WorkloadStatus, key workloadKey) *v1alpha1.WorkloadStatus {
+	for i := range all {
+		if all[i].Service == key.service && all[i].Version == key.version {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// scale plans the replicas of every service and writes what may be written now. It returns nothing: whatever fails is in
+// the status. A pass that takes traffic back has not looked at Deployments before.
+func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	if p.scaling == nil {
+		r.lookAtScaling(ctx, p)
+	}
+	if p.scaling == nil {
+		return
+	}
+	if err := p.scaling.unread; err != nil {
+		for i := range p.ro.Status.Workloads {
+			p.ro.Status.Workloads[i].Message = err.Error()
+		}
+		p.scaling.again = rescaleAgain
+		return
+	}
+	at := rollout.Stand{Running: p.run != nil, Weight: int(p.ro.Status.Weight), Settled: r.settled(p, o), Now: p.now}
+	var all []v1alpha1.WorkloadStatus
+	for _, service := range p.scaledServices() {
+		all = append(all, r.scaleService(ctx, p, service, at)...)
+	}
+	p.ro.Status.Workloads = all[:min(len(all), maxWorkloads)]
+}
+
+// settled says whether the routes are as they should be, since long enough for every proxy to know.
+func (r *Reconciler) settled(p *pass, o Objects) bool {
+	if p.blind != nil || !p.stands(o.Route) || slices.ContainsFunc(o.Behind, func(b *unstructured.Unstructured) bool { return !p.stands(b) }) {
+		return false
+	}
+	converging := p.outcome.Reason == rollout.Converging || p.outcome.Reason == rollout.WeightNotRealised
+	return p.run == nil || (!converging && !p.now.Before(p.run.StepStarted.Add(r.Grace)))
+}
+
+// scaleService plans one service, and returns the entries that its versions have from now on.
+func (r *Reconciler) scaleService(ctx context.Context, p *pass, service string, at rollout.Stand) []v1alpha1.WorkloadStatus {
+	entries := p.partsOf(service)
+	plan := make([]rollout.Workload, 0, len(entries))
+	var out []v1alpha1.WorkloadStatus
+	for i := range entries {
+		e := &entries[i]
+		if e.Name != "" {
+			plan = append(plan, e.terms())
+		}
+	}
+	next := 0
+	planned := p.scaling.Plan(at, plan)
+	for _, e := range entries {
+		if e.Name == "" {
+			if e.part == rollout.PartCanary {
+				out = append(out, e.WorkloadStatus)
+			}
+			continue
+		}
+		e.take(planned[next])
+		next++
+		r.rescale(ctx, p, &e)
+		if p.matters(e) {
+			out = append(out, e.WorkloadStatus)
+		}
+	}
+	return out
+}
+
+// part is an entry of the status with what its version has to do with the rollout now.
+type part struct {
+	v1alpha1.WorkloadStatus
+	part       rollout.Part
+	deployment unstructured.Unstructured
+}
+
+// partsOf are the versions of a service that there is something to say of: stable, the canary, and those that took part
+// before, the last first.
+func (p *pass) partsOf(service string) []part {
+	st := p.ro.Status
+	versions := []string{st.StableVersion}
+	if st.Run != nil {
+		versions = append(versions, st.CanaryVersion)
+	}
+	before := slices.DeleteFunc(slices.Clone(st.Workloads), func(w v1alpha1.WorkloadStatus) bool {
+		return w.Service != service || slices.Contains(versions, w.Version)
+	})
+	slices.SortFunc(before, func(a, b v1alpha1.WorkloadStatus) int { return timeOf(b.LeftAt).Compare(timeOf(a.LeftAt)) })
+	for _, w := range before {
+		versions = append(versions, w.Version)
+	}
+	kept := p.kept()
+	out := make([]part, 0, len(versions))
+	for i, version := range versions {
+		e := part{part: rollout.PartLeft}
+		switch {
+		case i == 0:
+			e.part = rollout.PartStable
+		case version == st.CanaryVersion:
+			e.part = rollout.PartCanary
+		case slices.Contains(kept, version):
+			e.part = rollout.PartKept
+		}
+		key := workloadKey{service, version}
+		if known := p.workload(key); known != nil {
+			e.WorkloadStatus = *known
+		}
+		e.Service, e.Version, e.Name, e.Message = service, version, "", ""
+		e.meet(p.scaling.found[key], versionLabel(p.ro))
+		out = append(out, e)
+	}
+	return out
+}
+
+// kept are the versions that experiments show, and the one that is wanted next.
+func (p *pass) kept() []string {
+	all := p.left()
+	for _, s := range p.arms() {
+		all = append(all, s.Version)
+	}
+	if p.ro.Spec.Version != p.ro.Status.RejectedVersion {
+		all = append(all, p.ro.Spec.Version)
+	}
+	return all
+}
+
+// meet reads the one Deployment that runs the version.
+func (e *part) meet(found []unstructured.Unstructured, label string) {
+	if len(found) != 1 {
+		e.Message = fmt.Sprintf("%d Deployments have the labels app=%s and %s=%s: there must be one to be scaled", len(found), e.Service, label, e.Version)
+		e.Wanted, e.Replicas, e.Available = 0, 0, 0
+		return
+	}
+	e.deployment, e.Name = found[0], found[0].GetName()
+	e.Replicas, e.Available = 1, int32(number32(found[0], "status", "availableReplicas")) //nolint:gosec // an int32 of the API
+	if n, ok, _ := unstructured.NestedInt64(found[0].Object, "spec", "replicas"); ok {
+		e.Replicas = int32(n) //nolint:gosec // an int32 of the API
+	}
+}
+
+// number32 reads a number of the API; 0 when there is none.
+func number32(o unstructured.Unstructured, path ...string) int {
+	n, _, _ := unstructured.NestedInt64(o.Object, path...)
+	return int(n)
+}
+
+// terms are the entry in the terms of the rollout package.
+func (e *part) terms() rollout.Workload {
+	return rollout.Workload{
+		Part: e.part, Replicas: int(e.Replicas), Available: int(e.Available), Wanted: int(e.Wanted), Full: int(e.Full), Since: timeOf(e.LeftAt),
+	}
+}
+
+// take writes a plan into the entry.
+func (e *part) take(w rollout.Workload) {
+	e.Wanted, e.Full, e.LeftAt = int32(w.Wanted), int32(w.Full), microTime(w.Since) //nolint:gosec // of int32s, and at most as large
+}
+
+// leave says that somebody else scales the Deployment.
+func (e *part) leave(why string) {
+	e.Wanted, e.Message = e.Replicas, why
+	e.Full = min(e.Full, e.Replicas)
+}
+
+// matters says whether the status has to remember the entry. A stable version without a run is as it should be when nothing
+// was taken from it; a version that was left is done with when it has no replicas.
+func (p *pass) matters(e part) bool {
+	scales := p.ro.Spec.Workload.Scaling != nil
+	switch e.part {
+	case rollout.PartStable:
+		return e.Full > 0 || (scales && p.run != nil)
+	case rollout.PartLeft:
+		return scales && e.Replicas > 0
+	case rollout.PartCanary, rollout.PartKept:
+	}
+	return scales
+}
+
+// rescale makes a Deployment have what it is to have, unless somebody else scales it.
+func (r *Reconciler) rescale(ctx context.Context, p *pass, e *part) {
+	if p.ro.Spec.Workload.Scaling == nil && e.part != rollout.PartStable {
+		return
+	}
+	if e.part == rollout.PartLeft && e.LeftAt != nil && e.Replicas > 0 {
+		if left := e.LeftAt.Add(p.scaling.Delay).Sub(p.now); left > 0 {
+			p.scaling.soon(left)
+		}
+	}
+	if e.Wanted == e.Replicas {
+		return
+	}
+	other, err := r.scaledBy(ctx, p, e.Name)
+	if err != nil {
+		e.Message = err.Error()
+		p.scaling.soon(rescaleAgain)
+		return
+	}
+	if other != nil {
+		to, why := other.wakes(int(e.Replicas), int(e.Wanted))
+		if e.leave(why); to == 0 {
+			return
+		}
+		e.Wanted = int32(to) //nolint:gosec // an int32 of the API
+	}
+	if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); e.Wanted < e.Replicas && (was == nil || was.Wanted > e.Wanted) {
+		p.scaling.soon(time.Millisecond) // the status has to say so first
+		return
+	}
+	err = r.writeScale(ctx, e)
+	if apierrors.IsConflict(err) {
+		p.scaling.soon(askAgain) // the Deployment has changed since it was read
+		return
+	}
+	if err != nil {
+		e.Message = fmt.Sprintf("scaling Deployment %q from %d to %d: %v", e.Name, e.Replicas, e.Wanted, err)
+		p.scaling.soon(rescaleAgain)
+		r.Log.Warn("Could not scale a Deployment", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", e.Message)
+		if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); was == nil || was.Message != e.Message {
+			r.Record(p.ro, true, "ScalingFailed", e.Message)
+		}
+		return
+	}
+	r.Record(p.ro, false, "Scaled", fmt.Sprintf("Deployment %q, which runs %s, from %d to %d replicas", e.Name, e.Version, e.Replicas, e.Wanted))
+	e.Replicas = e.Wanted
+}
+
+// soon asks for another pass after a time.
+func (s *scaling) soon(after time.Duration) {
+	if s.again == 0 || after < s.again {
+		s.again = after
+	}
+}
+
+// writeScale sets the replicas of a Deployment that is still as it was read.
+func (r *Reconciler) writeScale(ctx context.Context, e *part) error {
+	scale := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(e.Wanted)}}}
+	scale.SetGroupVersionKind(schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
+	scale.SetNamespace(e.deployment.GetNamespace())
+	scale.SetName(e.Name)
+	scale.SetResourceVersion(e.deployment.GetResourceVersion())
+	return r.Client.SubResource("scale").Update(ctx, &e.deployment, client.WithSubResourceBody(scale))
+}
+
+// giveBack returns to the stable version of a rollout that is being deleted what was taken from it.
+func (r *Reconciler) giveBack(ctx context.Context, p *pass) error {
+	r.scale(ctx, p, Objects{Route: &unstructured.Unstructured{}})
+	for _, w := range p.ro.Status.Workloads {
+		if w.Version == p.ro.Status.StableVersion && w.Replicas < w.Wanted {
+			return fmt.Errorf("giving its replicas back to version %q: %s", w.Version, cmp.Or(w.Message, "not all are back"))
+		}
+	}
+	return nil
+}
