@@ -7,6 +7,9 @@
 // Weights grow by writing the status first and the mesh second; they fall the other way round, so that nothing but
 // one write to the mesh stands between a decision to roll back and its effect.
 //
+// Replicas follow the traffic and never the other way round: those that are to grow are written after a route that traffic
+// leaves by, those that are to shrink after the status that says so. What fails about them holds no route where it is.
+//
 // An Experiment has a loop of its own (ExperimentReconciler), which allots buckets and judges; the routes that show its
 // variants are written by the rollout's loop alone, which reads what the experiments of its rollout hold.
 //
@@ -22,6 +25,9 @@
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;create;update;patch;delete
 // +kubebuilder:rbac:groups=monitoring.coreos.com,resources=prometheusrules,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps,resources=deployments/scale,verbs=update
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=list
+// +kubebuilder:rbac:groups=keda.sh,resources=scaledobjects,verbs=list
 // +kubebuilder:rbac:groups=serving.kserve.io,resources=inferenceservices,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch

@@ -37,6 +37,9 @@ var celCases = map[string]struct {
 	// then, where there is one, is what the value is changed to after it was created.
 	then string
 }{
+	"ScalingOfKServe":  {path: "spec.workload", bad: "{kind: InferenceService, scaling: {}}", want: "workload.scaling may only be specified when workload.kind is 'Deployment', because KServe and Seldon scale what they run"},
+	"ScalingBySeldon":  {path: "spec", bad: "{version: v1, service: {name: coolant, port: 80}, steps: [{weight: 5}], provider: Seldon, workload: {scaling: {}}}", want: "workload.scaling may not be specified when provider is 'KServe' or 'Seldon', which scale what they run"},
+	"ScaleDownDelay":   {path: "spec.workload", bad: "{scaling: {scaleDownDelay: 721h}}", want: "scaling.scaleDownDelay must be between 0s and 720h"},
 	"TargetPort":       {path: "spec.service.targetPort", bad: "9000", want: "service.targetPort may only be specified when provider writes Services: 'GatewayAPI', 'NGINX' or 'Service'"},
 	"KServeOfOther":    {path: "spec.kserve", bad: "{predictor: {model: {}}}", want: "kserve must be specified when provider is 'KServe', and may not be otherwise"},
 	"ProviderChange":   {path: "spec.provider", bad: "Istio", then: "GatewayAPI", want: "provider may not be changed; delete the Rollout and create it anew"},

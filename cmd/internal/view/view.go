@@ -32,6 +32,7 @@ func Lines(ro *v1alpha1.Rollout, o Options) []string {
 	c.field("Decision", decision(ro))
 	c.field("Next", next(ro, o.Now))
 	c.field("Last run", lastRun(ro, o.Now))
+	c.replicas(ro, o.Now)
 	c.gates(ro.Status.Gates)
 	c.alerts(ro.Status.Alerts)
 	c.requests(ro.Status.Requests, o.Now)

@@ -29,7 +29,8 @@ const (
 	// fewBuckets is the least number of buckets of the canary that gives a mean's variance, taken between buckets, more
 	// than a handful of degrees of freedom.
 	fewBuckets = 5
-	// largeStep is a first step that exposes half of the units before anything is known.
+	// largeStep is a first step that exposes half of the units before anything is known, or a last one at which half of a
+	// dynamic stable version's replicas are gone.
 	largeStep = 50
 	// usualScrape is the scrape interval of most installations: shorter blocks are mostly empty.
 	usualScrape = 15 * time.Second
@@ -41,7 +42,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, holds, clock, sticky, cookieAge, status} {
+	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, holds, clock, sticky, cookieAge, shrinking, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -223,6 +224,17 @@ func cookieAge(ro *v1alpha1.Rollout) []Finding {
 			"the cookie lives for %v and a run takes %v at least: users draw a new bucket in mid-run", age, run)}
 	}
 	return nil
+}
+
+// shrinking warns of steps at which so little of stable is left that a rollback overwhelms it.
+func shrinking(ro *v1alpha1.Rollout) []Finding {
+	s := ro.Spec.Workload.Scaling
+	last := ro.Spec.Steps[len(ro.Spec.Steps)-1].Weight
+	if s == nil || !s.DynamicStable || last <= largeStep {
+		return nil
+	}
+	return []Finding{advice("spec.workload.scaling.dynamicStable",
+		"at weight %d the stable version keeps %d %% of its replicas, and a rollback sends it all units at once: end at %d or less", last, 100-last, largeStep)}
 }
 
 func status(ro *v1alpha1.Rollout) []Finding {
