@@ -126,11 +126,14 @@ func (p *pass) enough() (bool, string) {
 	return true, ""
 }
 
-// weightAhead is the weight that the canary gets next. A promotion by hand asks for one replica and no more.
+// weightAhead is the weight that the canary gets next, or the share of copies that it gets before. A promotion by hand asks
+// for one replica and no more.
 func (p *pass) weightAhead() int {
 	switch {
 	case p.action() == rollout.AskPromoteFull:
 		return 0
+	case p.run.Step == 0:
+		return max(p.plan.Shadow.Percent, p.plan.Steps[0].Weight)
 	case p.run.Step < len(p.plan.Steps):
 		return p.plan.Steps[p.run.Step].Weight
 	}

@@ -204,6 +204,22 @@ func TestPromoteFullWithOne(t *testing.T) {
 	}
 }
 
+// TestScaleUpForCopies: a shadow's share of copies needs as many replicas as that share of the units would.
+func TestScaleUpForCopies(t *testing.T) {
+	w := begun(t, 8, scaled(), func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy = &v1alpha1.StrategySpec{Shadow: &v1alpha1.ShadowSpec{Percent: 50}}
+	})
+	w.turn()
+	w.available("coolant", "v2", 3)
+	for range 5 {
+		if ro := w.turn(); ro.Status.Mirror != 0 || ro.Status.Reason != "CanaryNotReady" {
+			t.Fatalf("%d %% of the requests are copied to 3 replicas of 8: %s", ro.Status.Mirror, ro.Status.Reason)
+		}
+	}
+	w.available("coolant", "v2", 4)
+	w.until("copies", func(ro *v1alpha1.Rollout) bool { return ro.Status.Mirror == 50 })
+}
+
 // TestScaleDown: a version that nobody meets any more keeps its replicas for the delay, whatever process looks, and then
 // has none.
 func TestScaleDown(t *testing.T) {
