@@ -118,7 +118,7 @@ func globalFilter(t mesh.Traffic) map[string]any {
 		"domain":                     t.QuotaDomain(),
 		"stage":                      foreignStage,
 		"failure_mode_deny":          g.Deny,
-		"status_on_error":            map[string]any{"code": "ServiceUnavailable"},
+		"status_on_error":            map[string]any{"code": "TooManyRequests"}, // no failure of the version
 		"enable_x_ratelimit_headers": "DRAFT_VERSION_03",
 		"stat_prefix":                "siskin_global_rate_limit",
 		"rate_limit_service": map[string]any{

@@ -199,7 +199,7 @@ func TestEnvoyKnowsTheQuota(t *testing.T) {
 					wait = f.Timeout.AsDuration().String()
 				}
 				service := f.RateLimitService.GetGrpcService().GetEnvoyGrpc()
-				if f.Domain != traffic.QuotaDomain() || f.FailureModeDeny != tc.deny || f.StatusOnError.GetCode() != 503 || wait != tc.timeout ||
+				if f.Domain != traffic.QuotaDomain() || f.FailureModeDeny != tc.deny || f.StatusOnError.GetCode() != 429 || wait != tc.timeout ||
 					f.EnableXRatelimitHeaders != quotav3.RateLimit_DRAFT_VERSION_03 ||
 					service.GetClusterName() != "outbound|8081||ratelimit.edge.svc.cluster.local" {
 					t.Errorf("the filter is %v", f)

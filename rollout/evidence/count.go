@@ -70,8 +70,12 @@ func countErrors(all []series, g rollout.Gate, q rollout.Question) rollout.Count
 }
 
 // answerable says whether the requests of a series say anything of the version: not those that the client gave up (DC,
-// downstream close), nor those that a rate limit refused (RL).
-func answerable(m model.Metric) bool { return !flagged(m, "DC") && !flagged(m, "RL") }
+// downstream close), nor those that a rate limit refused.
+func answerable(m model.Metric) bool { return !flagged(m, "DC") && !limited(m) }
+
+// limited says whether a rate limit refused the requests of a series: for their number (RL), or because the rate limit service
+// did not answer (RLSE).
+func limited(m model.Metric) bool { return flagged(m, "RL") || flagged(m, "RLSE") }
 
 func flagged(m model.Metric, flag string) bool {
 	for f := range strings.SplitSeq(string(m["response_flags"]), ",") {
@@ -154,7 +158,7 @@ func countUnits(all []series, g rollout.Gate, q rollout.Question) rollout.Counts
 // were not sent.
 func countAnswers(sent, answered []series, g rollout.Gate, q rollout.Question) rollout.Counts {
 	met, _ := total(sent, g, q)
-	sent = slices.DeleteFunc(slices.Clone(sent), func(s series) bool { return flagged(s.labels, "RL") })
+	sent = slices.DeleteFunc(slices.Clone(sent), func(s series) bool { return limited(s.labels) })
 	c := countPairs(answered, sent, g, q)
 	c.Stable.Sent, c.Canary.Sent = met[0], met[1]
 	for _, s := range answered {

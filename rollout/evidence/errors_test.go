@@ -92,6 +92,7 @@ func TestCountErrors(t *testing.T) {
 		"Given up": {
 			"a request that the client gave up, or a rate limit refused, says nothing of the version",
 			requests("v1", "0", `response_flags="DC"`, on(1)) + " 0+5x9\n" + requests("v1", "429", `response_flags="RL"`, on(1)) + " 0+5x9\n" +
+				requests("v1", "503", `response_flags="RLSE"`, on(1)) + " 0+5x9\n" +
 				requests("v1", "503", `response_flags="UF,URX"`, on(1)) + " 0+1x9\n" + requests("v1", "200", `response_flags="-"`, on(1)) + " 0+2x9",
 			[]tally{{9, 3, 0, 0}, {9, 3, 0, 0}, {9, 3, 0, 0}},
 		},

@@ -95,7 +95,7 @@ func TestCountGates(t *testing.T) {
 			data,
 			requests("v1", "200", `response_flags="-"`, on(1)) + " 0+4x9\n" + requests("v1", "503", `response_flags="UC"`, on(1)) + " 0+1x9\n" +
 				requests("v2", "200", `response_flags="-"`, on(1)) + " 0+1x9\n" + requests("v2", "0", `response_flags="DC"`, on(1)) + " 0+2x9\n" +
-				requests("v2", "429", `response_flags="RL"`, on(1)) + " 0+5x9\n" + requests("v2", "200", `response_flags="DC"`, on(1)) + " 0+1x9",
+				requests("v2", "429", `response_flags="RL"`, on(1)) + " 0+5x9\n" + requests("v2", "429", `response_flags="RLSE"`, on(1)) + " 0+5x9\n" + requests("v2", "200", `response_flags="DC"`, on(1)) + " 0+1x9",
 			rollout.Counts{Stable: rollout.Arm{Requests: 15, Sum: 15}, Canary: rollout.Arm{Requests: 12, Sum: 3}},
 		},
 		"Served": {

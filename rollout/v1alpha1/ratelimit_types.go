@@ -117,8 +117,8 @@ type GlobalRateLimitSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('10s')",message="rateLimit.global.timeout must be between 1ms and 10s"
 	// +optional
 	Timeout metav1.Duration `json:"timeout,omitzero"`
-	// onError says what becomes of a request while the service does not answer: it passes (Allow), or it is refused with the
-	// status 503 (Deny).
+	// onError says what becomes of a request while the service does not answer: it passes (Allow), or it is refused like one
+	// above the quota (Deny).
 	// +kubebuilder:validation:Enum=Allow;Deny
 	// +kubebuilder:default=Allow
 	// +optional
