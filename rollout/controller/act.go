@@ -164,12 +164,15 @@ func (r *Reconciler) noteRoute(p *pass, kind string) {
 	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
 }
 
-// limit writes the limits that there are and removes the others.
+// limit writes the limits that there are and removes the others. One whose place somebody else's object has is told of.
 func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
 	var errs []error
 	for _, want := range o.Limits {
 		r.calm.note(p, want) // once it is wanted no more it is looked at
 		_, err := r.put(ctx, p, want)
+		if _, foreign := errors.AsType[*foreignError](err); foreign {
+			r.Record(p.ro, true, "NotLimited", fmt.Sprintf("the rate limit is not in force: %v", err))
+		}
 		errs = append(errs, err)
 	}
 	for _, key := range o.LimitKeys {

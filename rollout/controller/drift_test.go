@@ -300,6 +300,16 @@ func TestGlobalLimit(t *testing.T) {
 	if data := w.find(quotasV1, "ConfigMap", "coolant-ratelimit").Object["data"].(map[string]any); len(data) != 1 || quotas() != first {
 		t.Errorf("after a foreign edit the quotas are %v, want the one file %q", data, first)
 	}
+	w.change(quotasV1, "ConfigMap", "coolant-ratelimit", func(o *unstructured.Unstructured) {
+		o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "a", UID: "1", Controller: new(true)}})
+	})
+	w.turn()
+	if !slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, "true NotLimited") }) {
+		t.Errorf("nobody is told that the quotas are somebody else's: %q", w.events)
+	}
+	if err := w.client.Delete(t.Context(), w.find(quotasV1, "ConfigMap", "coolant-ratelimit")); err != nil {
+		t.Fatal(err)
+	}
 	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.RateLimit.Global.RequestsPerUnit = 7 })
 	w.turn()
 	if !strings.Contains(quotas(), "requests_per_unit: 7") {
