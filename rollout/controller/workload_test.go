@@ -644,3 +644,52 @@ func TestScalingIsOff(t *testing.T) {
 		t.Errorf("replicas (-want +got):\n%s", diff)
 	}
 }
+
+// TestScalingKeepsVariants: a version that an experiment shows keeps its replicas, and the delay begins anew when it is over.
+func TestScalingKeepsVariants(t *testing.T) {
+	w := begun(t, 4, scaled())
+	w.run("coolant", "v3", 4)
+	w.play("at step 1", atStep(1))
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	x := &trials{world: w, means: map[string]float64{"v1": 4, "v2": 4, "v3": 4}, lost: map[string]float64{}}
+	x.source.answer = x.answer
+	x.reboot()
+	x.begin("models", func(e *v1alpha1.Experiment) { e.Spec.Duration.Minimum.Duration = 20 * time.Minute })
+	x.untilExp("models", "in force", inForce)
+	for end := x.clock.Add(10 * time.Minute); x.clock.Before(end); x.round() {
+		if got := x.replicas("v2"); got != 4 {
+			t.Fatalf("v2, which an experiment shows, has %d replicas", got)
+		}
+	}
+	if e := x.entry("v2"); e.LeftAt != nil {
+		t.Errorf("the status says %+v of a version that is shown", e)
+	}
+	if err := x.client.Delete(t.Context(), x.exp("models")); err != nil {
+		t.Fatal(err)
+	}
+	over := x.clock
+	x.until("v2 to sleep", func(*v1alpha1.Rollout) bool { return x.replicas("v2") == 0 })
+	if kept := x.clock.Sub(over); kept < 5*time.Minute || x.replicas("v3") != 4 {
+		t.Errorf("v2 kept its replicas for %s, want 5m; v3, which took no part in a run, has %d", kept, x.replicas("v3"))
+	}
+}
+
+// TestDynamicInMidRun: the status knows what stable had before anything is taken from it, whenever that begins.
+func TestDynamicInMidRun(t *testing.T) {
+	w := begun(t, 10, scaled(), half)
+	w.play("at step 1", atStep(1))
+	for end := w.clock.Add(time.Minute); w.clock.Before(end); {
+		w.turn()
+	}
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Workload.Scaling.DynamicStable = true })
+	w.tap.fail = failing("status Rollout")
+	if err := w.try(); err == nil {
+		t.Fatal("the status was written although it cannot be")
+	}
+	if got := w.replicas("v1"); got != 10 {
+		t.Errorf("stable has %d replicas, and nobody remembers that it had 10", got)
+	}
+	w.tap.fail = nil
+	w.play("stable lowered", func(*v1alpha1.Rollout) bool { return w.replicas("v1") == 5 })
+}
