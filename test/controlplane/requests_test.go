@@ -77,6 +77,9 @@ func (w *meshWorld) request(random *rand.Rand) envoy.Request {
 	header(mesh.BucketHeader, [][]string{
 		nil, nil, {bucket()}, {bucket()}, {bucket() + one("0", " ", "x", ",")}, {one("", "7", "-1", "0x", "٠٧")}, {bucket(), bucket()},
 	}[random.IntN(7)]...)
+	if c := w.traffic.Cohort; c != nil {
+		header(c.Header, one(slices.Concat(c.Values, []string{"", "somebody"})...))
+	}
 	pair := one("siskin-coolant", "siskin-coolant", "siskin-coolant", "xsiskin-coolant", "Siskin-Coolant", "siskin-coolant2") + "=" +
 		one(bucket(), bucket(), bucket(), bucket()+"x", "7", "", `"`+bucket()+`"`)
 	header("cookie", [][]string{
