@@ -63,6 +63,24 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// FuzzCompare: whatever two versions answer, nothing panics, an answer is like itself, and who is asked first does not matter.
+func FuzzCompare(f *testing.F) {
+	for _, seed := range [][2]string{
+		{inference("v1", "1,2"), inference("v2", "1,2.0")}, {`{"outputs":[1e999]}`, `{"outputs":null}`}, {`[[[1]]]`, `[[[1.0000001]]]`}, {`{"a":{}}`, `{"a":[]}`}, {"", "null"},
+	} {
+		f.Add([]byte(seed[0]), []byte(seed[1]))
+	}
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		one, two := response{status: 200, whole: true, body: a}, response{status: 200, whole: true, body: b}
+		if got := one.compare(one, 1e-6); got != shadowSame {
+			t.Errorf("%q is %s as itself", a, got)
+		}
+		if there, back := one.compare(two, 1e-6), two.compare(one, 1e-6); there != back {
+			t.Errorf("%q and %q are %s, the other way round %s", a, b, there, back)
+		}
+	})
+}
+
 // shadowed is a gateway that sends users to v1 and copies of all their requests to v2.
 func shadowed(t *testing.T, v1, v2 http.HandlerFunc, o Options) running {
 	t.Helper()

@@ -16,7 +16,7 @@ import (
 type Metrics struct {
 	weight, step, info, paused, lastBlock, stepStarted, verdict      *prometheus.GaugeVec
 	estimate, low, high, limit, harm, harmBound, safety, safetyBound *prometheus.GaugeVec
-	remaining, realised                                              *prometheus.GaugeVec
+	remaining, realised, mirror                                      *prometheus.GaugeVec
 	decisions, runs, repairs, unreadable                             *prometheus.CounterVec
 	routeDuration                                                    prometheus.Histogram
 	experiments                                                      experimentMetrics
@@ -50,6 +50,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		shown:       map[string]labelled{},
 		weight:      gauge("siskin_rollout_weight", "Buckets of 100 that see the canary.", rolloutLabels),
 		realised:    gauge("siskin_rollout_realised_share_ratio", "Share of requests, 0 to 1, that met the canary when telemetry last told.", rolloutLabels),
+		mirror:      gauge("siskin_rollout_mirror_ratio", "Share of users' requests, 0 to 1, of which the canary gets copies.", rolloutLabels),
 		step:        gauge("siskin_rollout_step", "Number of the present step; 0 when no run is going on or before the first step.", rolloutLabels),
 		info:        gauge("siskin_rollout_info", "Always 1; the versions are in the labels.", []string{"namespace", "rollout", "stable", "canary"}),
 		paused:      gauge("siskin_rollout_paused", "1 while the run is paused, by reason.", []string{"namespace", "rollout", "reason"}),
@@ -92,6 +93,7 @@ func (m *Metrics) observe(p *pass) {
 	}
 	ns, name, st := p.ro.Namespace, p.ro.Name, p.ro.Status
 	m.weight.WithLabelValues(ns, name).Set(float64(st.Weight))
+	m.mirror.WithLabelValues(ns, name).Set(float64(st.Mirror) / 100)
 	m.step.WithLabelValues(ns, name).Set(float64(st.Step))
 	m.label(ns, name, st)
 	m.observeRun(ns, name, p)
@@ -213,7 +215,7 @@ func (m *Metrics) forget(ns, name string, err error) {
 	m.mu.Unlock()
 	mine := prometheus.Labels{"namespace": ns, "rollout": name}
 	for _, v := range []*prometheus.GaugeVec{
-		m.weight, m.realised, m.step, m.info, m.paused, m.lastBlock, m.stepStarted, m.verdict,
+		m.weight, m.realised, m.mirror, m.step, m.info, m.paused, m.lastBlock, m.stepStarted, m.verdict,
 		m.estimate, m.low, m.high, m.limit, m.harm, m.harmBound, m.safety, m.safetyBound, m.remaining,
 	} {
 		v.DeletePartialMatch(mine)

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -222,6 +224,23 @@ func TestShadow(t *testing.T) {
 	}
 	if repaired := slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "DriftRepaired") }); repaired {
 		t.Errorf("its own mirror was taken for somebody's edit: %q", w.events)
+	}
+}
+
+// TestShadowIsShown: how much is copied is a metric, as the weight is.
+func TestShadowIsShown(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	w := inShadow(t, healthy)
+	w.o.Metrics = controller.NewMetrics(registry)
+	w.restart()
+	w.turn()
+	if got := scrape(t, registry)["siskin_rollout_mirror_ratio"]; got != 0.1 {
+		t.Errorf("in the shadow the share of copies is %v, want 0.1", got)
+	}
+	w.ask(v1alpha1.ActionAbort)
+	w.turn()
+	if got, shown := scrape(t, registry)["siskin_rollout_mirror_ratio"]; got != 0 || !shown {
+		t.Errorf("after an abort it is %v (shown: %t), want 0", got, shown)
 	}
 }
 

@@ -42,7 +42,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, holds, clock, sticky, cookieAge, shrinking, status} {
+	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, shadow, holds, clock, sticky, cookieAge, shrinking, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -99,6 +99,20 @@ func compared(ro *v1alpha1.Rollout) []string {
 		}
 	}
 	return names
+}
+
+// shadow needs a gate that can judge copies of requests.
+func shadow(ro *v1alpha1.Rollout) []Finding {
+	s := ro.Spec.Strategy
+	if s == nil || s.Shadow == nil || slices.ContainsFunc(ro.Spec.Gates, judgesCopies) {
+		return nil
+	}
+	return []Finding{advice("spec.strategy.shadow",
+		"no gate judges copies of requests: only the hold ends the shadow, and nothing but an alert rejects; add an ErrorRate gate without bucketLabel, a Latency or an EnergyPerRequest gate")}
+}
+
+func judgesCopies(g v1alpha1.GateSpec) bool {
+	return (g.Type == v1alpha1.GateErrorRate && g.BucketLabel == "") || g.Type == v1alpha1.GateLatency || g.Type == v1alpha1.GateEnergyPerRequest
 }
 
 // atOnce says whether no step is smaller than everybody.

@@ -100,9 +100,12 @@ func course() []panel {
 	return []panel{
 		{
 			kind: "timeseries", title: "Weight over time", unit: "percent", width: 12, height: 8, min: number(0), max: number(100),
-			description: "Buckets of 100 that see the canary. A ramp only rises; a rollback is one step to 0.",
+			description: "Buckets of 100 that see the canary, and the share of requests that a shadow copies to it. A ramp only rises; a rollback is one step to 0.",
 			custom:      object{"lineInterpolation": "stepAfter", "fillOpacity": 20},
-			queries:     []query{{`max by (rollout) (siskin_rollout_weight{` + ofRollout + `})`, "weight"}},
+			queries: []query{
+				{`max by (rollout) (siskin_rollout_weight{` + ofRollout + `})`, "weight"},
+				{`100 * max by (rollout) (siskin_rollout_mirror_ratio{` + ofRollout + `})`, "copies"},
+			},
 		},
 		{
 			kind: "timeseries", title: "Decisions", unit: "short", width: 12, height: 8, min: number(0),
