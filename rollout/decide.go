@@ -230,7 +230,7 @@ func whenSafe(s Situation) (Outcome, bool) {
 		}
 	}
 	if s.Run.Step < 1 {
-		return onward(s, StepPassed, "every gate that can judge copies passes"), true
+		return onward(s, StepPassed, "every gate that has something to judge passes"), true
 	}
 	return onward(s, StepPassed, "every gate passes"), true
 }
