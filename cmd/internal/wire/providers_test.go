@@ -1,12 +1,14 @@
 package wire
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/siskin-dev/siskin/charts"
@@ -42,6 +44,49 @@ func TestRoutersFor(t *testing.T) {
 	}
 	if _, err = routersFor([]string{"Istio", "Linkerd"}, false); err == nil || !strings.Contains(err.Error(), `"Linkerd"`) {
 		t.Errorf("routersFor(Linkerd): %v, want an error that names it", err)
+	}
+}
+
+// TestQuotas: without the right to ConfigMaps a global limit is refused with a sentence, and no ConfigMap is so much as looked at.
+func TestQuotas(t *testing.T) {
+	limited := mesh.Traffic{
+		Rollout: "coolant", VersionLabel: "version", Service: mesh.Service{Namespace: "edge", Name: "coolant", Port: 8080},
+		Shares:    []mesh.Share{{Variant: mesh.Stable, Version: "v1", Buckets: rollout.Others(nil)}},
+		RateLimit: &mesh.RateLimit{Global: &mesh.GlobalLimit{Host: "ratelimit.edge.svc.cluster.local", Port: 8081, Requests: 5, Unit: mesh.PerSecond}},
+	}
+	free := limited
+	free.RateLimit = nil
+	kindsOf := func(all []*unstructured.Unstructured) (kinds []string) {
+		for _, o := range all {
+			kinds = append(kinds, o.GetKind())
+		}
+		slices.Sort(kinds)
+		return kinds
+	}
+	_, err := Istio{}.Render(limited, nil)
+	if no, ok := errors.AsType[*mesh.UnsupportedError](err); !ok || !strings.Contains(no.Error(), "--global-rate-limits") {
+		t.Errorf("Render(...) = %v, want an UnsupportedError that names the flag", err)
+	}
+	cases := map[string]struct {
+		reason       string
+		router       Istio
+		args         mesh.Traffic
+		limits, keys []string
+	}{
+		"Off":  {"What may not be written is not read.", Istio{}, free, nil, []string{"EnvoyFilter"}},
+		"On":   {"The quotas go with the filter.", Istio{Quotas: true}, limited, []string{"ConfigMap", "EnvoyFilter"}, []string{"ConfigMap", "EnvoyFilter"}},
+		"Free": {"Earlier ones have to go.", Istio{Quotas: true}, free, nil, []string{"ConfigMap", "EnvoyFilter"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			o, err := tc.router.Render(tc.args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.limits, kindsOf(o.Limits)) + cmp.Diff(tc.keys, kindsOf(o.LimitKeys)); diff != "" {
+				t.Errorf("%s\nlimits and keys: -want, +got:\n%s", tc.reason, diff)
+			}
+		})
 	}
 }
 
