@@ -49,7 +49,7 @@ var refusedGoldens = map[string][]string{
 		"EnvoyFilter spec.configPatches[1].match.listener.filterChain.name", "EnvoyFilter spec.configPatches[1].match.proxy",
 		"EnvoyFilter spec.configPatches[1].patch.value", "EnvoyFilter spec.targetRefs",
 	},
-	"hash": routeRefused(0), "hash-stable": routeRefused(0),
+	"hash": routeRefused(0), "hash-stable": routeRefused(0), "mirror-hash": routeRefused(0),
 	"tcp":   {"VirtualService spec.tcp"},
 	"ports": {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"policy": {
