@@ -103,7 +103,7 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 		return Objects{}, &specError{err}
 	}
 	settled.Prune = settled.Prune || p.was.Status.ObservedGeneration != p.ro.Generation // tiers may have gone from the spec
-	if p.stands(settled.Route) && !slices.ContainsFunc(settled.Behind, func(o *unstructured.Unstructured) bool { return !p.stands(o) }) {
+	if p.inPlace(settled) {
 		return settled, nil
 	}
 	for _, subsets := range p.live {
@@ -112,6 +112,11 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 	reachable, err := p.draw(t, leaving)
 	settled.Subsets = reachable.Subsets
 	return settled, err
+}
+
+// inPlace says whether every route is in the mesh as it should be.
+func (p *pass) inPlace(o Objects) bool {
+	return p.stands(o.Route) && !slices.ContainsFunc(o.Behind, func(b *unstructured.Unstructured) bool { return !p.stands(b) })
 }
 
 // stands says whether an object is in the mesh as it should be.

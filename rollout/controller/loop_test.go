@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -123,6 +126,46 @@ func TestGraceEnds(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"v2"}, w.subsets()); diff != "" {
 		t.Errorf("subsets after the grace (-want +got):\n%s", diff)
+	}
+}
+
+// TestReadyWaitsForTheRoute: a promotion that the mesh does not show yet is not Ready, however long ago it was decided.
+func TestReadyWaitsForTheRoute(t *testing.T) {
+	w := newWorld(t)
+	broken := false
+	w.o.Client = interceptor.NewClient(w.tap.wrap(w.client), interceptor.Funcs{
+		Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if broken && appliedKind(o) == "VirtualService" {
+				return errOutage
+			}
+			return c.Apply(ctx, o, opts...)
+		},
+	})
+	w.restart()
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.want("v2")
+	w.deploy("v2", true)
+	w.until("the last step", atStep(3))
+	broken = true
+	for range 100 {
+		if err := w.try(); err != nil {
+			break
+		}
+	}
+	ready := func() bool { return meta.IsStatusConditionTrue(w.get().Status.Conditions, v1alpha1.ConditionReady) }
+	for range 5 {
+		w.clock = w.clock.Add(w.o.Grace)
+		if err := w.try(); !ended(v1alpha1.OutcomePromoted)(w.get()) || err == nil || ready() {
+			t.Fatalf("while the route cannot be written: error %v, Ready %t", err, ready())
+		}
+	}
+	broken = false
+	if w.turn(); ready() {
+		t.Error("Ready in the pass that writes the route")
+	}
+	if w.turn(); !ready() {
+		t.Errorf("when the route stands the conditions are %v", w.get().Status.Conditions)
 	}
 }
 

@@ -68,7 +68,7 @@ func (p *pass) conditions() {
 	paused := st.Run != nil && st.Run.Paused != ""
 	rejected := st.Run == nil && st.StableVersion != "" && st.RejectedVersion == p.ro.Spec.Version
 	ready := metav1.ConditionFalse
-	if st.Run == nil && st.StableVersion == p.ro.Spec.Version && p.graceLeft() == 0 && p.unrendered == nil {
+	if st.Run == nil && st.StableVersion == p.ro.Spec.Version && p.graceLeft() == 0 && p.unrendered == nil && p.arrived() {
 		ready = metav1.ConditionTrue
 	}
 	set(v1alpha1.ConditionReady, ready)
@@ -77,6 +77,16 @@ func (p *pass) conditions() {
 	present(v1alpha1.ConditionStalled, stalled)
 	present(v1alpha1.ConditionReconciling, ready == metav1.ConditionFalse && !stalled)
 	p.restrict()
+}
+
+// arrived says whether the route has led to the stable version since the last run, as it was read. Who waits for Ready may take
+// the version that was left away; once it was true, a foreign edit is repaired without a word.
+func (p *pass) arrived() bool {
+	if p.ro.Status.LastRun == nil || meta.IsStatusConditionTrue(p.was.Status.Conditions, v1alpha1.ConditionReady) {
+		return true
+	}
+	o, err := p.draw(p.traffic(), p.left())
+	return err == nil && p.inPlace(o)
 }
 
 // stall says in the status that nothing will happen until somebody acts, and why. Nothing that the pass had decided is

@@ -182,7 +182,7 @@ func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
 
 // settled says whether the routes are as they should be, since long enough for every proxy to know.
 func (r *Reconciler) settled(p *pass, o Objects) bool {
-	if p.blind != nil || !p.stands(o.Route) || slices.ContainsFunc(o.Behind, func(b *unstructured.Unstructured) bool { return !p.stands(b) }) {
+	if p.blind != nil || !p.inPlace(o) {
 		return false
 	}
 	converging := p.outcome.Reason == rollout.Converging || p.outcome.Reason == rollout.WeightNotRealised
