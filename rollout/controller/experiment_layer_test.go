@@ -229,8 +229,11 @@ func TestExperimentCrash(t *testing.T) {
 		t.Fatalf("the story ends with %s (%s): %s", want.Verdict, want.Reason, want.Message)
 	}
 	seeds := uint64(2)
-	if *chaos {
+	switch {
+	case *chaos:
 		seeds = 60
+	case testing.Short():
+		seeds = 1
 	}
 	for seed := range seeds {
 		if diff := cmp.Diff(conclusions(want), conclusions(x.play(seed, 0.125))); diff != "" {

@@ -202,7 +202,7 @@ func TestCrashAnywhere(t *testing.T) {
 			t.Logf("%d calls, %d changes of the status", n, len(want))
 			stride := 1
 			if testing.Short() {
-				stride = 3
+				stride = 7
 			}
 			for k := 1; k <= n; k += stride {
 				for _, done := range []bool{false, true} {

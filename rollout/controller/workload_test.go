@@ -275,7 +275,7 @@ func TestScaleDownCancelled(t *testing.T) {
 		t.Errorf("the status says %+v of a version that is tried", e)
 	}
 	w.ask(v1alpha1.ActionPause)
-	for end := w.clock.Add(10 * time.Minute); w.clock.Before(end); w.turn() {
+	for end := w.clock.Add(6 * time.Minute); w.clock.Before(end); w.turn() {
 		if w.replicas("v1") != 4 || w.replicas("v2") != 4 {
 			t.Fatalf("replicas %d and %d in the run", w.replicas("v1"), w.replicas("v2"))
 		}
@@ -657,7 +657,7 @@ func TestScalingKeepsVariants(t *testing.T) {
 	x.reboot()
 	x.begin("models", func(e *v1alpha1.Experiment) { e.Spec.Duration.Minimum.Duration = 20 * time.Minute })
 	x.untilExp("models", "in force", inForce)
-	for end := x.clock.Add(10 * time.Minute); x.clock.Before(end); x.round() {
+	for end := x.clock.Add(6 * time.Minute); x.clock.Before(end); x.round() {
 		if got := x.replicas("v2"); got != 4 {
 			t.Fatalf("v2, which an experiment shows, has %d replicas", got)
 		}
