@@ -13,7 +13,7 @@ demo: bin/local ## Watch a rollout: make demo [SCENARIO=promote|bad|errors|slow|
 	@bin/local --scenario $(SCENARIO) $(ARGS)
 
 demos: bin/local ## Tell every scenario three times over; fails when one does not end as it must
-	@for n in 1 2 3; do for s in promote bad errors slow silent experiment equal lossy; do \
+	@for n in 1 2 3; do for s in promote bad errors slow shadow silent experiment equal lossy; do \
 	  bin/local --plain --scenario $$s | tail -n 6; done; done
 
 build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
