@@ -35,7 +35,7 @@ e2e-long: ## Promote and take back 50 rollouts under calls of which none may fai
 	cd test && go run ./programs && go test -count=1 -v -timeout 60m -run '^Test(Proxyless|Gateway)$$' ./controlplane -args -rounds=50
 
 chaos: ## Kill the controller 20 times during a rollout; abort one of 1,000 rollouts
-	go test -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
+	go test -p 1 -count=1 -v -timeout 20m ./rollout/controller ./cmd/local/chaos -args -chaos
 
 bench: ## Print gateway and model speed beside their peers
 	@for p in ./mesh/gateway ./serving/trees; do \
