@@ -61,7 +61,7 @@ type Stand struct {
 //     weight falls or the run ends, and nothing waits for it;
 //   - a version that no route leads to has none after the delay.
 func (s Scaling) Plan(at Stand, all []Workload) []Workload {
-	carries, enough := 0, true
+	carries, enough := 0, at.Weight == 0
 	for _, w := range all {
 		if w.Part == PartStable {
 			carries = max(w.Full, w.Replicas)
@@ -113,7 +113,7 @@ func (s Scaling) stable(w Workload, at Stand, enough bool) Workload {
 		w.Full = max(w.Full, w.Replicas)
 		w.Wanted = min(w.Full, max(1, ceilPercent(w.Full, 100-at.Weight)))
 		if !at.Settled || !enough {
-			w.Wanted = max(w.Wanted, before)
+			w.Wanted = max(w.Wanted, before, w.Replicas)
 		}
 	}
 	return w

@@ -193,26 +193,16 @@ func (r *Reconciler) settled(p *pass, o Objects) bool {
 func (r *Reconciler) scaleService(ctx context.Context, p *pass, service string, at rollout.Stand) []v1alpha1.WorkloadStatus {
 	entries := p.partsOf(service)
 	plan := make([]rollout.Workload, 0, len(entries))
-	var out []v1alpha1.WorkloadStatus
 	for i := range entries {
-		e := &entries[i]
-		if e.Name != "" {
-			plan = append(plan, e.terms())
-		}
+		plan = append(plan, entries[i].terms())
 	}
-	next := 0
-	planned := p.scaling.Plan(at, plan)
-	for _, e := range entries {
-		if e.Name == "" {
-			if e.part == rollout.PartCanary {
-				out = append(out, e.WorkloadStatus)
-			}
-			continue
+	var out []v1alpha1.WorkloadStatus
+	for i, w := range p.scaling.Plan(at, plan) {
+		e := &entries[i]
+		if e.take(w); e.Name != "" {
+			r.rescale(ctx, p, e)
 		}
-		e.take(planned[next])
-		next++
-		r.rescale(ctx, p, &e)
-		if p.matters(e) {
+		if p.matters(*e) {
 			out = append(out, e.WorkloadStatus)
 		}
 	}
@@ -276,7 +266,8 @@ func (p *pass) kept() []string {
 	return all
 }
 
-// meet reads the one Deployment that runs the version.
+// meet reads the one Deployment that runs the version. What the version had before it was lowered outlives a moment in which
+// there is none, or more than one.
 func (e *part) meet(found []unstructured.Unstructured, label string) {
 	if len(found) != 1 {
 		e.Message = fmt.Sprintf("%d Deployments have the labels app=%s and %s=%s: there must be one to be scaled", len(found), e.Service, label, e.Version)
@@ -321,11 +312,13 @@ func (p *pass) matters(e part) bool {
 	switch e.part {
 	case rollout.PartStable:
 		return e.Full > 0 || (scales && p.run != nil)
+	case rollout.PartCanary:
+		return scales
+	case rollout.PartKept:
+		return scales && e.Name != ""
 	case rollout.PartLeft:
-		return scales && e.Replicas > 0
-	case rollout.PartCanary, rollout.PartKept:
 	}
-	return scales
+	return scales && e.Replicas > 0
 }
 
 // rescale makes a Deployment have what it is to have, unless somebody else scales it.

@@ -545,12 +545,7 @@ func TestWhatRunsAVersion(t *testing.T) {
 		t.Errorf("the status says %q, and %q of the workload", ro.Status.Message, e.Message)
 	}
 	w.run("coolant", "v2", 0)
-	twin := w.object("apps.example.com/v1", "Deployment", "twin")
-	twin.SetLabels(map[string]string{"app": "coolant", "version": "v2"})
-	twin.Object["spec"] = map[string]any{"replicas": int64(0)}
-	if err := w.client.Create(t.Context(), twin); err != nil {
-		t.Fatal(err)
-	}
+	twin := w.twin("v2")
 	w.turn()
 	if e := w.entry("v2"); !strings.HasPrefix(e.Message, "2 Deployments") || w.replicas("v2") != 0 {
 		t.Errorf("the status says %q with %d replicas", e.Message, w.replicas("v2"))
@@ -559,6 +554,78 @@ func TestWhatRunsAVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.play("at step 1", atStep(1))
+}
+
+// twin runs a version a second time, as a copy for debugging does.
+func (w *world) twin(version string) *unstructured.Unstructured {
+	w.t.Helper()
+	o := w.object("apps.example.com/v1", "Deployment", "twin")
+	o.SetLabels(map[string]string{"app": "coolant", "version": version})
+	o.Object["spec"] = map[string]any{"replicas": int64(1)}
+	if err := w.client.Create(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+	return o
+}
+
+// TestStableOutOfSight: what stable had is not forgotten while nobody can say which Deployment runs it.
+func TestStableOutOfSight(t *testing.T) {
+	label := func(w *world, is string) {
+		w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Workload.VersionLabel = is })
+	}
+	for name, tc := range map[string]struct {
+		reason     string
+		hide, show func(*world)
+	}{
+		"Twin": {"a second Deployment has its labels", func(w *world) { w.twin("v1") }, func(w *world) {
+			if err := w.client.Delete(w.t.Context(), w.object("apps.example.com/v1", "Deployment", "twin")); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"Label": {"another label holds the version for a while", func(w *world) { label(w, "release") }, func(w *world) { label(w, "version") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := lowered(t)
+			tc.hide(w)
+			w.turn()
+			if e := w.entry("v1"); e.Name != "" || e.Full != 10 || !strings.Contains(e.Message, "there must be one") {
+				t.Errorf("%s: the status says %+v, want no name, and that it had 10", tc.reason, e)
+			}
+			tc.show(w)
+			for range 5 {
+				w.obey()
+				w.turn()
+			}
+			if e := w.entry("v1"); w.replicas("v1") != 5 || e.Full != 10 {
+				t.Errorf("%s: stable has %d replicas, and the status says %+v; want 5 of 10", tc.reason, w.replicas("v1"), e)
+			}
+			w.ask(v1alpha1.ActionAbort)
+			w.until("all of it back", func(*v1alpha1.Rollout) bool { return w.replicas("v1") == 10 })
+		})
+	}
+}
+
+// TestCanaryOutOfSight: nothing is taken from stable while nobody can say which Deployment runs the canary.
+func TestCanaryOutOfSight(t *testing.T) {
+	for name, hide := range map[string]func(*world){
+		"Gone": func(w *world) {
+			if err := w.client.Delete(w.t.Context(), w.deployment("coolant", "v2")); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		"Twin": func(w *world) { w.twin("v2") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := begun(t, 10, scaled(dynamic), half)
+			w.play("half of the units on v2", atStep(1))
+			hide(w)
+			for end := w.clock.Add(2 * time.Minute); w.clock.Before(end); w.turn() {
+				if w.obey(); w.replicas("v1") != 10 {
+					t.Fatalf("stable is lowered to %d", w.replicas("v1"))
+				}
+			}
+		})
+	}
 }
 
 // TestScalingOfTiers: every tier has its own number.
