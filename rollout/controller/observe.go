@@ -130,7 +130,7 @@ func (r *Reconciler) changed(ctx context.Context, p *pass) bool {
 
 // lookAtWorkloads finds out whether the versions that the pass may send traffic to can answer.
 func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
-	if runs, ok := p.router.(runner); ok {
+	if runs, ok := p.router.(Runner); ok {
 		route := p.live[p.route]
 		p.stableReady = true // it begins to run by being written
 		p.canaryReady = route != nil && runs.Ready(route, p.ro.Status.CanaryVersion)

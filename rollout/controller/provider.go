@@ -76,8 +76,8 @@ func Refusal(router Router, ro *v1alpha1.Rollout) error {
 	return nil
 }
 
-// runner is a router whose objects run the versions, too: nothing else has to run before they are written.
-type runner interface {
+// Runner is a router whose objects run the versions, too: nothing else has to run before they are written.
+type Runner interface {
 	// Ready says whether a version that is not the stable one can answer, by the route as it stands.
 	Ready(route *unstructured.Unstructured, version string) bool
 	// Settled says whether the stable version is what is left when a newer one gets nothing; before, none may begin.
@@ -86,7 +86,7 @@ type runner interface {
 
 // settled says whether a run may begin as far as the data plane goes.
 func (p *pass) settled() bool {
-	runs, ok := p.router.(runner)
+	runs, ok := p.router.(Runner)
 	if !ok {
 		return true
 	}

@@ -55,15 +55,15 @@ func (routeOnly) Versions(*unstructured.Unstructured, string) []string { return 
 // Kinds implements controller.Router.
 func (routeOnly) Kinds() []schema.GroupVersionKind { return nil }
 
-// kserveRouter is a router whose object runs the versions.
+// kserveRouter is a router whose object runs the versions. That of the binaries is run against a real API server (TestProviders).
 type kserveRouter struct{ routeOnly }
 
-// Ready is what the binaries' router says.
+// Ready implements controller.Runner.
 func (kserveRouter) Ready(route *unstructured.Unstructured, version string) bool {
 	return kserve.Ready(route.Object, version)
 }
 
-// Settled is what the binaries' router says.
+// Settled implements controller.Runner.
 func (kserveRouter) Settled(route *unstructured.Unstructured, stable string) bool {
 	return kserve.Settled(route.Object, stable)
 }

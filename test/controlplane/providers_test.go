@@ -89,6 +89,9 @@ func (w *provided) start(spec v1alpha1.RolloutSpec, weight int32) {
 		w.t.Fatal(err)
 	}
 	for _, version := range []string{"v1", "v2"} {
+		if spec.Provider == v1alpha1.ProviderKServe {
+			break // it runs them itself: nothing is there before the InferenceService is
+		}
 		w.plane.Deploy(w.space, service+"-"+version, map[string]string{"app": service, "version": version}, 1, 1)
 	}
 	w.until("v1 to be stable", w.weight(0))

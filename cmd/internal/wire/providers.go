@@ -169,6 +169,13 @@ func (KServe) Ready(route *unstructured.Unstructured, version string) bool {
 	return kserve.Ready(route.Object, version)
 }
 
+// Settled says whether the stable version is the one that KServe keeps when a newer one gets nothing.
+func (KServe) Settled(route *unstructured.Unstructured, stable string) bool {
+	return kserve.Settled(route.Object, stable)
+}
+
+var _ controller.Runner = KServe{}
+
 // versionOf is the version that a Service selects, if it is one.
 func versionOf(o *unstructured.Unstructured, versionLabel string) []string {
 	if v := plain.Version(o.Object, versionLabel); v != "" {
