@@ -24,7 +24,7 @@ type disabledError struct {
 }
 
 func (e *disabledError) Error() string {
-	return fmt.Sprintf("spec.provider %q: the controller does not run it; it runs %q (see its flag --providers)", e.wanted, e.enabled)
+	return fmt.Sprintf("spec.provider %q: the controller does not run it; it runs %q (see its flag --providers, the chart's controller.providers)", e.wanted, e.enabled)
 }
 
 // reasonOf is the reason of the condition that an error in the spec leads to.

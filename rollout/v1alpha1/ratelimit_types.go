@@ -83,7 +83,7 @@ type PortRateLimit struct {
 // GlobalRateLimitSpec is a quota for each variant, which Envoy's reference rate limit service (github.com/envoyproxy/ratelimit), or
 // one that speaks its protocol, counts for all proxies. Siskin writes the service's configuration to the ConfigMap
 // <rollout>-ratelimit, for the service to mount; it does not run the service. The proxies must be of Istio 1.28 or newer, and the
-// controller needs its flag --global-rate-limits.
+// controller needs its flag --global-rate-limits (the chart's controller.globalRateLimits).
 type GlobalRateLimitSpec struct {
 	// host is the rate limit service's, as the mesh knows it. Its port must be named for gRPC.
 	// +kubebuilder:validation:MinLength=1

@@ -59,8 +59,9 @@ type RolloutList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.preview) || !has(self.strategy.preview.cohort) || !has(self.strategy.preview.cohort.control) || (has(self.gates) && self.gates.exists(g, g.type == 'Latency' || (g.type == 'ErrorRate' && !has(g.bucketLabel))))",message="strategy.preview.cohort.control may only be specified together with a gate of type Latency, or ErrorRate without bucketLabel, because no other compares within a cohort"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || !has(self.strategy.shadow) || !has(self.strategy.preview) || !has(self.strategy.preview.cohort) || !has(self.strategy.preview.cohort.control)",message="strategy.shadow may not be specified together with strategy.preview.cohort.control: copies and a cohort cannot be judged at the same time"
 type RolloutSpec struct {
-	// version is the wanted version: the value of the workload's version label. When it differs from
-	// status.stableVersion a run starts; changing it again supersedes the run; setting it back rolls back at once.
+	// version is the wanted version: the value of the workload's version label. The first one is taken for stable, without a
+	// run, as soon as it is ready: it gets all the traffic. Afterwards a run starts when version differs from
+	// status.stableVersion; changing it again supersedes the run; setting it back rolls back at once.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="version must be a valid label value: letters, digits, '-', '_' and '.', beginning and ending with a letter or a digit"
@@ -154,7 +155,7 @@ type ServiceSpec struct {
 	// +optional
 	Hosts []string `json:"hosts,omitempty"`
 	// gateways are what the routes are bound to beside the mesh, as "namespace/name": Istio's Gateways, or those of the
-	// Gateway API.
+	// Gateway API. For provider NGINX, the ingress class, as the only one.
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
@@ -216,7 +217,7 @@ type GateSpec struct {
 	// type says what is measured.
 	Type GateType `json:"type"`
 	// margin is the ratio of canary to stable that counts as bad enough to matter; the canary passes when the
-	// evidence says that it is below. A decimal of at least 1, such as "1.5", which is the default.
+	// evidence says that it is below. A decimal above 1 and at most 100; "1.5" when it is not set.
 	// +kubebuilder:validation:MaxLength=8
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]+([.][0-9]+)?$') && double(self) > 1.0 && double(self) <= 100.0",message="margin must be a decimal above 1 and at most 100, such as \"1.5\""
 	// +optional

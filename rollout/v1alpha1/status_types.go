@@ -115,7 +115,7 @@ type RolloutStatus struct {
 	// +listMapKey=version
 	// +optional
 	Workloads []WorkloadStatus `json:"workloads,omitempty"`
-	// conditions follow kstatus: Ready, Reconciling, Stalled, and Paused.
+	// conditions follow kstatus: Ready, Reconciling and Stalled, and tell more: Paused and Restricted.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

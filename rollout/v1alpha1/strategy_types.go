@@ -51,12 +51,14 @@ type PreviewSpec struct {
 	// +listType=set
 	// +optional
 	Hosts []string `json:"hosts,omitempty"`
-	// cohort are requests that meet the new version as testers do, from the preview to the end of the run.
+	// cohort are requests that meet the new version as testers do, from the preview to the end of the run. With a control, only
+	// those whose bucket is not the control's do.
 	// +optional
 	Cohort *CohortSpec `json:"cohort,omitempty"`
 }
 
-// CohortSpec selects requests by a header. Whoever sends it meets the new version whatever the weight.
+// CohortSpec selects requests by a header. Whoever sends it meets the new version whatever the weight. With a control, only
+// those whose bucket is not the control's do.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.control) || has(self.label)",message="preview.cohort.label must be specified together with control, because nothing else tells the cohort's requests from others"
 type CohortSpec struct {
@@ -78,9 +80,9 @@ type CohortSpec struct {
 	// +kubebuilder:validation:Maximum=90
 	// +optional
 	Control int32 `json:"control,omitempty"`
-	// label is a label of the mesh's own metrics of requests: "in" for those of the cohort, "out" for all others. With a control, those
-	// without a bucket are others, since they are treated so. With the label the gates that read these metrics judge the steps by the others alone; without it the cohort counts for the new
-	// version there, which is then compared with other users.
+	// label is a label of the mesh's own metrics of requests: "in" for those of the cohort, "out" for all others. With a control,
+	// those without a bucket are others, since they are treated so. With the label the gates that read these metrics judge the
+	// steps by the others alone; without it the cohort counts for the new version there, which is then compared with other users.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z_][a-zA-Z0-9_]*$')",message="preview.cohort.label must be the name of a label, such as 'siskin_cohort'"

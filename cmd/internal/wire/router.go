@@ -23,7 +23,7 @@ type Istio struct {
 func (i Istio) Render(t mesh.Traffic, leaving []string) (controller.Objects, error) {
 	if t.RateLimit != nil && t.RateLimit.Global != nil && !i.Quotas {
 		return controller.Objects{}, &mesh.UnsupportedError{
-			Plane: "Istio", Feature: mesh.Quotas, Why: "the controller may not write ConfigMaps; see its flag --global-rate-limits",
+			Plane: "Istio", Feature: mesh.Quotas, Why: "the controller may not write ConfigMaps; see its flag --global-rate-limits (the chart's controller.globalRateLimits)",
 		}
 	}
 	w, err := istio.Write(t, leaving...)

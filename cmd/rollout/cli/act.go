@@ -62,7 +62,7 @@ func verbs() []verb {
 		{
 			name: "retry", action: v1alpha1.ActionRetry, past: "starts a new run",
 			short:    "Try a rejected version again",
-			long:     "Start a new run of the version that was rolled back. It begins at the first step, with no evidence and other buckets first.",
+			long:     "Start a new run of the version that was rolled back. It begins anew, with the preview or shadow where there is one, with no\nevidence and other buckets first.",
 			examples: []string{"retry coolant", "retry coolant && rollout status coolant # and watch it"},
 		},
 	}

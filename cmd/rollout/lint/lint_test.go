@@ -70,6 +70,23 @@ func TestLint(t *testing.T) {
 	}
 }
 
+// TestREADME: the manifests that README.md shows are free of errors and need no advice.
+func TestREADME(t *testing.T) {
+	manifests := strings.Split(string(read(t, "../../../README.md")), "<<'EOF'\n")[1:]
+	var kinds []string
+	for _, m := range manifests {
+		m, _, _ = strings.Cut(m, "\nEOF\n")
+		r := newLinter(t).Lint(t.Context(), []byte(m))
+		for _, f := range r.Findings {
+			t.Errorf("README.md, line %d of a manifest: %s: %s: %s", f.Line, f.Level, f.Field, f.Message)
+		}
+		kinds = append(kinds, fmt.Sprintf("%d rollouts, %d experiments", r.Rollouts, r.Experiments))
+	}
+	if diff := cmp.Diff([]string{"1 rollouts, 0 experiments", "0 rollouts, 1 experiments"}, kinds); diff != "" {
+		t.Errorf("manifests of README.md (-want +got):\n%s", diff)
+	}
+}
+
 // TestAgreesWithServer creates every document of the inputs on a real API: lint must find an error in exactly those that
 // the server refuses, but for the one file of errors that only the controller would find.
 func TestAgreesWithServer(t *testing.T) {
