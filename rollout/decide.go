@@ -66,7 +66,7 @@ var rules = [...]rule{
 
 // Decide says what the rollout does next. A gate that cannot judge a shadow or a cohort does not hold it.
 func Decide(s Situation) Outcome {
-	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), func(f Finding) bool { return f.Reason == NotOfCopies || f.Reason == NotOfCohort })
+	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), Finding.Untold)
 	for _, r := range rules {
 		if o, ok := r(s); ok {
 			return o

@@ -111,6 +111,9 @@ type Finding struct {
 	LogSafety, LogSafetyBound float64
 }
 
+// Untold says that what there is to judge before the first step tells the gate nothing: it holds nothing, and no data is missing.
+func (f Finding) Untold() bool { return f.Reason == NotOfCopies || f.Reason == NotOfCohort }
+
 // Alert is an alert that fires.
 type Alert struct {
 	Name, Severity, Summary string

@@ -56,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		paused:      gauge("siskin_rollout_paused", "1 while the run is paused, by reason.", []string{"namespace", "rollout", "reason"}),
 		lastBlock:   gauge("siskin_rollout_last_block_timestamp_seconds", "End of the last block that was counted.", rolloutLabels),
 		stepStarted: gauge("siskin_rollout_step_started_timestamp_seconds", "When the present weight was decided.", rolloutLabels),
-		verdict:     gauge("siskin_rollout_gate_verdict", "1 for the gate's present verdict, 0 for the others.", []string{"namespace", "rollout", "gate", "verdict"}),
+		verdict:     gauge("siskin_rollout_gate_verdict", "1 for the gate's present verdict, 0 for the others, and for all where a shadow or a cohort tells it nothing.", []string{"namespace", "rollout", "gate", "verdict"}),
 		estimate:    gauge("siskin_rollout_gate_estimate_ratio", "Estimated ratio of canary to stable.", gateLabels),
 		low:         gauge("siskin_rollout_gate_low_ratio", "Lower end of the confidence sequence of the ratio.", gateLabels),
 		high:        gauge("siskin_rollout_gate_high_ratio", "Upper end of the confidence sequence of the ratio.", gateLabels),
@@ -157,10 +157,11 @@ func (m *Metrics) forgetGates(of prometheus.Labels) {
 	}
 }
 
+// finding exports what a gate says. One that a shadow or a cohort tells nothing has no verdict: its data is not missing.
 func (m *Metrics) finding(ns, name string, f rollout.Finding) {
 	for _, v := range []rollout.Verdict{rollout.Pass, rollout.Harm, rollout.Wait, rollout.NoData, rollout.Invalid} {
 		is := 0.0
-		if v == f.Verdict {
+		if v == f.Verdict && !f.Untold() {
 			is = 1
 		}
 		m.verdict.WithLabelValues(ns, name, f.Gate.Name, string(v)).Set(is)

@@ -244,6 +244,21 @@ func TestShadowIsShown(t *testing.T) {
 	}
 }
 
+// TestUntoldIsNotNoData: a gate that a shadow or a cohort tells nothing is not one without data, about which an alert wakes people.
+func TestUntoldIsNotNoData(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	w := inShadow(t, nothing)
+	w.o.Metrics = controller.NewMetrics(registry)
+	w.restart()
+	w.until("without data", saying("NoData"))
+	got := scrape(t, registry)
+	for gate, want := range map[string]float64{"errors": 1, "quality": 0} {
+		if v, shown := got["siskin_rollout_gate_verdict "+gate+" NoData"]; v != want || !shown {
+			t.Errorf("in the shadow gate %q has NoData %v (shown: %t), want %v", gate, v, shown, want)
+		}
+	}
+}
+
 // TestShadowAborted: one write takes the copies away.
 func TestShadowAborted(t *testing.T) {
 	w := inShadow(t, healthy)

@@ -70,7 +70,7 @@ func answer() []panel {
 	return []panel{
 		{
 			kind: "stat", title: "Is the canary safe?", unit: "none", width: 10, height: 6, options: stat,
-			description: "The verdict of each gate at the last look. Pass: below its margin, by evidence. Harm: beyond it. Wait: not decided yet. NoData and Invalid hold the weight.",
+			description: "The verdict of each gate at the last look. Pass: below its margin, by evidence. Harm: beyond it. Wait: not decided yet. NoData and Invalid hold the weight. A gate that a shadow or a cohort tells nothing is not shown before the first step.",
 			queries:     []query{{`max by (gate, verdict) (siskin_rollout_gate_verdict{` + ofRollout + `}) == 1`, "{{gate}}: {{verdict}}"}},
 			overrides: []any{
 				colored(".*: Pass", "green"), colored(".*: Harm", "red"), colored(".*: Wait", "blue"), colored(".*: (NoData|Invalid)", "orange"),
@@ -100,10 +100,11 @@ func course() []panel {
 	return []panel{
 		{
 			kind: "timeseries", title: "Weight over time", unit: "percent", width: 12, height: 8, min: number(0), max: number(100),
-			description: "Buckets of 100 that see the canary, and the share of requests that a shadow copies to it. A ramp only rises; a rollback is one step to 0.",
+			description: "Buckets of 100 that see the canary, the share of requests that met it, and the share that a shadow copies to it. A ramp only rises; a rollback is one step to 0.",
 			custom:      object{"lineInterpolation": "stepAfter", "fillOpacity": 20},
 			queries: []query{
 				{`max by (rollout) (siskin_rollout_weight{` + ofRollout + `})`, "weight"},
+				{`100 * max by (rollout) (siskin_rollout_realised_share_ratio{` + ofRollout + `})`, "met"},
 				{`100 * max by (rollout) (siskin_rollout_mirror_ratio{` + ofRollout + `})`, "copies"},
 			},
 		},
