@@ -262,6 +262,69 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// TestPeople holds what the roles for people allow, and when they are there.
+func TestPeople(t *testing.T) {
+	const see = "get list watch"
+	roles := map[string]map[string]string{
+		"viewer":   {"siskin.dev/rollouts": see, "siskin.dev/experiments": see},
+		"operator": {"siskin.dev/rollouts": see, "siskin.dev/experiments": see, "siskin.dev/rollouts/status": "get patch"},
+		"editor":   {"siskin.dev/rollouts": "create delete get list patch update watch", "siskin.dev/experiments": "create delete get list patch update watch"},
+	}
+	for reason, tc := range map[string]struct {
+		values string
+		want   map[string]map[string]string
+	}{
+		"by default":                                    {"{}", roles},
+		"whoever brings the definitions":                {"crds: {install: false}", roles},
+		"definitions for a controller that comes later": {"controller: {enabled: false}\ntraffic: {service: {name: coolant}}", roles},
+		"the static split knows no rollout":             {"controller: {enabled: false}\ncrds: {install: false}\ntraffic: {service: {name: coolant}}", nil},
+		"somebody else gives rights":                    {"rbac: {create: false}", nil},
+	} {
+		files, err := render(values(t, tc.values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := objects(t, files)
+		var got map[string]map[string]string
+		for name := range roles {
+			role, ok := all["ClusterRole/demo-siskin-"+name]
+			if !ok {
+				continue
+			}
+			if got == nil {
+				got = map[string]map[string]string{}
+			}
+			got[name] = map[string]string{}
+			for _, r := range role["rules"].([]any) {
+				rule := r.(object)
+				grant(got[name], words(rule["apiGroups"]), words(rule["resources"]), words(rule["verbs"]))
+			}
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s: roles for people (-want +got):\n%s", reason, diff)
+		}
+	}
+}
+
+// TestRightsNotNeeded: what the controller is told not to write, it may not write.
+func TestRightsNotNeeded(t *testing.T) {
+	for setting, kind := range map[string]string{
+		"prometheusRules: false": "prometheusrules", "globalRateLimits: false": "configmaps", "scaling: false": "deployments/scale",
+		"providers: [GatewayAPI]": "virtualservices", "providers: [Istio]": "httproutes",
+	} {
+		files, err := render(values(t, "controller: {"+setting+"}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		role := objects(t, files)["ClusterRole/demo-siskin-controller"]
+		for _, r := range role["rules"].([]any) {
+			if slices.Contains(words(r.(object)["resources"]), kind) {
+				t.Errorf("%s: the controller may still work on %s", setting, kind)
+			}
+		}
+	}
+}
+
 func grant(all map[string]string, groups, resources, verbs []string) {
 	slices.Sort(verbs)
 	for _, g := range groups {

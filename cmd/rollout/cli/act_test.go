@@ -325,7 +325,7 @@ func TestRefused(t *testing.T) {
 		"Forbidden": {
 			code: http.StatusForbidden,
 			body: `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":"rollouts.siskin.dev \"coolant\" is forbidden: User \"kim\" cannot patch resource \"rollouts/status\"","details":{"name":"coolant","group":"siskin.dev","kind":"rollouts"}}`,
-			want: `error: rollouts.siskin.dev "coolant" is forbidden: User "kim" cannot patch resource "rollouts/status": ask for a role that allows it (the chart has siskin-viewer and siskin-operator)`,
+			want: `error: rollouts.siskin.dev "coolant" is forbidden: User "kim" cannot patch resource "rollouts/status": ask for a role that allows it (the chart has siskin-viewer to look, siskin-operator to operate and siskin-editor to change)`,
 		},
 		"Unauthorized": {
 			code: http.StatusUnauthorized,

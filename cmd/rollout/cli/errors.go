@@ -52,7 +52,7 @@ func (c *cluster) explain(ctx context.Context, err error, name string) error {
 	case apierrors.IsNotFound(err) && name != "":
 		return c.notFound(ctx, name)
 	case apierrors.IsForbidden(err) && errors.As(err, &status):
-		return fmt.Errorf("%s: ask for a role that allows it (the chart has siskin-viewer and siskin-operator)", status.Status().Message)
+		return fmt.Errorf("%s: ask for a role that allows it (the chart has siskin-viewer to look, siskin-operator to operate and siskin-editor to change)", status.Status().Message)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s does not accept these credentials: %w", c.host, err)
 	case errors.As(err, &network) && ctx.Err() == nil:
