@@ -27,8 +27,14 @@ func next(ro *v1alpha1.Rollout, now time.Time) string {
 		return fmt.Sprintf("nothing: %s was rejected; change spec.version, or retry", s.RejectedVersion)
 	case s.StableVersion == ro.Spec.Version && abandoned(s) != "":
 		return fmt.Sprintf("Ready once no proxy sends requests to %s any more: keep it running until then", abandoned(s))
-	case s.StableVersion == ro.Spec.Version && s.StableVersion != "":
+	case s.StableVersion == "":
+		return ro.Spec.Version + " becomes stable, without a run, when its workload is ready"
+	case s.StableVersion == ro.Spec.Version && showing(s.Experiments) != "":
+		return fmt.Sprintf("nothing: waits for a new spec.version, whose run begins once experiment %s has ended", showing(s.Experiments))
+	case s.StableVersion == ro.Spec.Version:
 		return "nothing: waits for a new spec.version"
+	case s.Reason == "ExperimentRunning" || s.Reason == "StableNotSettled":
+		return s.Message
 	}
 	return fmt.Sprintf("a run of %s starts when its workload is ready", ro.Spec.Version)
 }
@@ -57,32 +63,57 @@ func stalled(ro *v1alpha1.Rollout) string {
 }
 
 func nextInRun(ro *v1alpha1.Rollout, now time.Time) string {
-	s := ro.Status
-	if s.Step < 1 && (s.Reason == "Previewing" || s.Reason == "Shadowing" || s.Reason == "AwaitingPromotion") {
-		return s.Message
+	if len(ro.Spec.Steps) == 0 {
+		return "nothing: there are no steps"
 	}
-	if names := waiting(s.Gates); s.Step < 1 && (s.Mirror > 0 || controlled(ro)) && len(names) > 0 {
-		return fmt.Sprintf("weight %d when %s", ro.Spec.Steps[0].Weight, passing(names))
-	}
-	if s.Step < 1 || int(s.Step) > len(ro.Spec.Steps) {
-		return fmt.Sprintf("the first step begins when %s is ready", s.CanaryVersion)
+	if ro.Status.Step < 1 {
+		return nextBeforeSteps(ro, now)
 	}
 	var waits []string
 	if left := holdLeft(ro, now); left > 0 {
 		waits = append(waits, "the hold ends in "+span(left+time.Second-1))
 	}
-	names := waiting(s.Gates)
+	names, then := waiting(ro.Status.Gates), ""
 	if len(names) > 0 {
-		waits = append(waits, passing(names))
+		waits, then = append(waits, passing(names)), atCap(ro)
+	}
+	switch ro.Status.Reason { // these come before the gates, and pause at the cap
+	case "CanaryNotReady":
+		waits, then = append(waits, fmt.Sprintf("enough of %s is ready", ro.Status.CanaryVersion)), "pause"
+	case "Converging", "WeightNotRealised":
+		waits, then = append(waits, "the mesh shows the weight"), "pause"
 	}
 	text := target(ro)
 	if len(waits) > 0 {
 		text += " when " + strings.Join(waits, " and ")
 	}
-	if left := capLeft(ro, now); left > 0 && len(names) > 0 {
-		text += fmt.Sprintf("; at the cap in %s: %s", span(left+time.Second-1), atCap(ro))
+	return text + deadline(ro, now, then)
+}
+
+// nextBeforeSteps says what happens before the first step, while all units are on the stable version.
+func nextBeforeSteps(ro *v1alpha1.Rollout, now time.Time) string {
+	s := ro.Status
+	switch s.Reason {
+	case "Previewing", "Shadowing", "AwaitingPromotion":
+		return s.Message
+	case "Converging", "WeightNotRealised":
+		return fmt.Sprintf("%s begins when every proxy knows %s", beginning(ro), s.CanaryVersion) + deadline(ro, now, "pause")
 	}
-	return text
+	if names := waiting(s.Gates); (s.Mirror > 0 || controlled(ro)) && len(names) > 0 {
+		return fmt.Sprintf("weight %d when %s", ro.Spec.Steps[0].Weight, passing(names)) + deadline(ro, now, atCap(ro))
+	}
+	return fmt.Sprintf("%s begins when %s is ready", beginning(ro), s.CanaryVersion) + deadline(ro, now, "pause")
+}
+
+// beginning is what a run has first.
+func beginning(ro *v1alpha1.Rollout) string {
+	switch s := ro.Spec.Strategy; {
+	case s != nil && s.Preview != nil:
+		return "the preview"
+	case s != nil && s.Shadow != nil:
+		return "the shadow"
+	}
+	return "the first step"
 }
 
 // controlled says whether the gates have a word in the preview: they compare a cohort with its control.
@@ -101,10 +132,19 @@ func passing(names []string) string {
 }
 
 func target(ro *v1alpha1.Rollout) string {
-	if int(ro.Status.Step) == len(ro.Spec.Steps) {
+	if int(ro.Status.Step) >= len(ro.Spec.Steps) {
 		return ro.Status.CanaryVersion + " is promoted"
 	}
 	return fmt.Sprintf("weight %d", ro.Spec.Steps[ro.Status.Step].Weight)
+}
+
+// deadline is the clause that says what comes when the step has waited for as long as it may, "" when there is none to tell.
+func deadline(ro *v1alpha1.Rollout, now time.Time, then string) string {
+	left := capLeft(ro, now)
+	if left <= 0 || then == "" {
+		return ""
+	}
+	return fmt.Sprintf("; at the cap in %s: %s", span(left+time.Second-1), then)
 }
 
 func atCap(ro *v1alpha1.Rollout) string {
@@ -126,12 +166,19 @@ func waiting(gates []v1alpha1.GateStatus) []string {
 
 // holdLeft is the rest of the present step's hold, 0 when it is over or unknown.
 func holdLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
-	return left(ro.Status.Run.StepStartedAt, now, ro.Spec.Steps[ro.Status.Step-1].Hold.Duration)
+	step := min(int(ro.Status.Step), len(ro.Spec.Steps)) // the spec may have lost steps since
+	return left(ro.Status.Run.StepStartedAt, now, ro.Spec.Steps[step-1].Hold.Duration)
 }
 
-// capLeft is the rest of the time that the step may wait for evidence.
+// capLeft is the rest of the time that the step may wait. What comes before the first step is counted from when the version
+// was ready last; until it is, from when the run began.
 func capLeft(ro *v1alpha1.Rollout, now time.Time) time.Duration {
-	return left(ro.Status.Run.WaitingSince, now, ro.Spec.Analysis.Cap.Duration)
+	run, limit := ro.Status.Run, ro.Spec.Analysis.Cap.Duration
+	waited := left(run.WaitingSince, now, limit)
+	if ro.Status.Reason == "CanaryNotReady" {
+		return waited
+	}
+	return max(waited, left(run.StepStartedAt, now, limit))
 }
 
 func left(since *metav1.MicroTime, now time.Time, d time.Duration) time.Duration {

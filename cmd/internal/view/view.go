@@ -1,7 +1,8 @@
 // Package view draws a Rollout or an Experiment as a few lines of text, for a terminal or a log.
 //
 // It is pure: the same status, options and clock give the same lines. Nothing is left out that a decision rests on:
-// weight, step, every gate's verdict with its estimate, interval and evidence, the last requests, what happens next.
+// weight and what requests show of it, step, every gate's verdict with its estimate, interval and evidence, what is not in force
+// as it is written, who else holds buckets, the last requests, what happens next.
 package view
 
 import (
@@ -32,6 +33,8 @@ func Lines(ro *v1alpha1.Rollout, o Options) []string {
 	c.field("Decision", decision(ro))
 	c.field("Next", next(ro, o.Now))
 	c.field("Last run", lastRun(ro, o.Now))
+	c.restricted(ro)
+	c.experiments(ro.Status.Experiments)
 	c.replicas(ro, o.Now)
 	c.gates(ro.Status.Gates)
 	c.alerts(ro.Status.Alerts)
@@ -79,6 +82,9 @@ func weight(ro *v1alpha1.Rollout) string {
 	filled := (w*barCells + 50) / 100
 	bar := paint(cyan, strings.Repeat("█", filled)) + strings.Repeat("░", barCells-filled)
 	text := fmt.Sprintf("%s %3d of 100 buckets see %s", bar, w, ro.Status.CanaryVersion)
+	if r := ro.Status.Realised; r != "" {
+		text += fmt.Sprintf(", met by %s %% of the requests", r)
+	}
 	if m := ro.Status.Mirror; m > 0 {
 		text += fmt.Sprintf(", which gets copies of %d %% of the requests", m)
 	}
