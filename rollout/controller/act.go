@@ -41,12 +41,12 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
-	if exposes(p.ro.Status) {
+	bound := holds(p.ro.Status)
+	if bound {
 		if err := r.bind(ctx, p, true); err != nil {
 			return err
 		}
 	}
-	bound := exposes(p.ro.Status)
 	if err := r.store(ctx, p); err != nil {
 		return err
 	}

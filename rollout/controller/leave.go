@@ -59,6 +59,14 @@ func exposes(st v1alpha1.RolloutStatus) bool {
 	return st.Run != nil || slices.ContainsFunc(st.Experiments, shows)
 }
 
+// holds says whether a deletion leaves something to be done before the rollout may go: traffic to take back, replicas to give
+// back, or a version to put to sleep that nothing else will.
+func holds(st v1alpha1.RolloutStatus) bool {
+	return exposes(st) || slices.ContainsFunc(st.Workloads, func(w v1alpha1.WorkloadStatus) bool {
+		return owed(st, w) || (w.LeftAt != nil && w.Message == "")
+	})
+}
+
 // leave takes the traffic of a rollout that is being deleted back to its stable version and then lets go, in the reverse
 // order of a rollout's beginning: the routes lead to the stable version alone; after a grace they go; after another one what they
 // led to does. What cannot be done within the patience is left undone: nothing blocks a deletion for ever.
@@ -72,6 +80,7 @@ func (r *Reconciler) leave(ctx context.Context, ro *v1alpha1.Rollout) (ctrl.Resu
 	var foreign *foreignError
 	switch {
 	case errors.As(err, &foreign), err != nil && !now.Before(restGoes.Add(patience)):
+		r.repay(ctx, ro)
 		r.Log.Warn("Let go of a rollout without taking its traffic back", "namespace", ro.Namespace, "rollout", ro.Name, "error", err)
 		r.Record(ro, true, string(reasonLetGo), fmt.Sprintf("could not take the traffic back: %v", err))
 	case err != nil:
@@ -85,7 +94,8 @@ func (r *Reconciler) leave(ctx context.Context, ro *v1alpha1.Rollout) (ctrl.Resu
 	return quiet(client.IgnoreNotFound(r.setFinalizer(ctx, ro, ro, false)))
 }
 
-// takeBack makes the routes lead to the stable version alone, or removes them, and then the rest of the objects.
+// takeBack makes the routes lead to the stable version alone, or removes them, and then the rest of the objects. Without a route
+// the service spreads over all that runs, so that what Siskin has woken is put to sleep before.
 func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGoes, restGoes bool) error {
 	p, err := r.open(ctx, ro)
 	if err != nil {
@@ -99,7 +109,11 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	}
 	if !routeGoes {
 		_, err = r.put(ctx, p, objects.Route)
-		return errors.Join(err, r.giveBack(ctx, p))
+		return errors.Join(err, r.giveBack(ctx, p, false))
+	}
+	led := p.live[p.route] == nil || p.stands(objects.Route)
+	if err := r.giveBack(ctx, p, led); err != nil {
+		return err
 	}
 	if err := r.remove(ctx, p, objects.Route); err != nil || !restGoes {
 		return err

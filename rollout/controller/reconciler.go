@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -185,15 +186,24 @@ func (r *Reconciler) finish(ctx context.Context, p *pass, err error) (ctrl.Resul
 	var spec *specError
 	switch {
 	case errors.As(err, &foreign):
-		result, err := quiet(r.stall(ctx, p.was, reasonNotOwned, err))
-		return later(result, p.plan.Interval), err
+		return r.stalled(ctx, p, reasonNotOwned, err, p.plan.Interval)
 	case errors.As(err, &spec):
-		return quiet(r.stall(ctx, p.was, reasonOf(err), err))
+		return r.stalled(ctx, p, reasonOf(err), err, 0)
 	case err != nil:
 		return quiet(err)
 	}
 	// What the clock asks for comes after what somebody did: an abort does not queue behind a thousand looks.
 	return ctrl.Result{RequeueAfter: p.until(r.Lag), Priority: new(handler.LowPriority)}, nil
+}
+
+// stalled ends a pass that can do nothing but give back what an earlier run took from stable.
+func (r *Reconciler) stalled(ctx context.Context, p *pass, why rollout.Reason, cause error, otherwise time.Duration) (ctrl.Result, error) {
+	var again time.Duration
+	if p.was.Status.Run == nil {
+		again = r.repay(ctx, p.was)
+	}
+	result, err := quiet(r.stall(ctx, p.was, why, cause))
+	return later(result, cmp.Or(again, otherwise)), err
 }
 
 // quiet turns a conflict into a second look at once: somebody wrote the rollout meanwhile.

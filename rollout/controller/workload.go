@@ -38,6 +38,8 @@ type scaling struct {
 	unread error
 	// again is when the pass wants another one because of them; 0 when it does not.
 	again time.Duration
+	// over says that the rollout is being deleted and its routes lead to stable alone: all others have had their time.
+	over bool
 	// others are who else scales Deployments, by the name of the Deployment, once somebody has asked.
 	others map[string]autoscaler
 	asked  bool
@@ -172,7 +174,10 @@ func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
 		p.scaling.again = rescaleAgain
 		return
 	}
-	at := rollout.Stand{Running: p.run != nil, Weight: int(p.ro.Status.Weight), Settled: r.settled(p, o), Now: p.now}
+	at := rollout.Stand{Running: p.run != nil, Weight: int(p.ro.Status.Weight), Settled: p.scaling.over || r.settled(p, o), Now: p.now}
+	if p.scaling.over {
+		p.scaling.Delay = 0
+	}
 	var all []v1alpha1.WorkloadStatus
 	for _, service := range p.scaledServices() {
 		all = append(all, r.scaleService(ctx, p, service, at)...)
@@ -256,6 +261,9 @@ func (p *pass) partsOf(service string) []part {
 
 // kept are the versions that experiments show, and the one that is wanted next.
 func (p *pass) kept() []string {
+	if p.scaling.over {
+		return nil
+	}
 	all := p.left()
 	for _, s := range p.arms() {
 		all = append(all, s.Version)
@@ -347,7 +355,7 @@ func (r *Reconciler) rescale(ctx context.Context, p *pass, e *part) {
 		}
 		e.Wanted = int32(to) //nolint:gosec // an int32 of the API
 	}
-	if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); e.Wanted < e.Replicas && (was == nil || was.Wanted > e.Wanted) {
+	if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); !p.scaling.over && e.Wanted < e.Replicas && (was == nil || was.Wanted > e.Wanted) {
 		p.scaling.soon(time.Millisecond) // the status has to say so first
 		return
 	}
@@ -386,13 +394,42 @@ func (r *Reconciler) writeScale(ctx context.Context, e *part) error {
 	return r.Client.SubResource("scale").Update(ctx, &e.deployment, client.WithSubResourceBody(scale))
 }
 
-// giveBack returns to the stable version of a rollout that is being deleted what was taken from it.
-func (r *Reconciler) giveBack(ctx context.Context, p *pass) error {
+// owed says whether an entry is that of a stable version which has not got back what was taken from it.
+func owed(st v1alpha1.RolloutStatus, w v1alpha1.WorkloadStatus) bool {
+	return w.Version == st.StableVersion && w.Replicas < max(w.Full, w.Wanted)
+}
+
+// giveBack returns to the stable version of a rollout that is being deleted what was taken from it, and, where the routes lead
+// nowhere else, takes their replicas from the others.
+func (r *Reconciler) giveBack(ctx context.Context, p *pass, led bool) error {
+	r.lookAtScaling(ctx, p)
+	if p.scaling == nil {
+		return nil
+	}
+	p.scaling.over = led
 	r.scale(ctx, p, Objects{Route: &unstructured.Unstructured{}})
 	for _, w := range p.ro.Status.Workloads {
-		if w.Version == p.ro.Status.StableVersion && w.Replicas < w.Wanted {
+		found := p.scaling.unread != nil || len(p.scaling.found[workloadKey{w.Service, w.Version}]) > 0
+		switch {
+		case found && owed(p.ro.Status, w):
 			return fmt.Errorf("giving its replicas back to version %q: %s", w.Version, cmp.Or(w.Message, "not all are back"))
+		case led && w.Version != p.ro.Status.StableVersion && (w.Replicas > w.Wanted || p.scaling.unread != nil):
+			return fmt.Errorf("putting version %q to sleep: %s", w.Version, cmp.Or(w.Message, "it is not yet"))
 		}
 	}
 	return nil
+}
+
+// repay gives back what was taken from stable, where nothing else can be done for a rollout whose run is over. It returns when
+// to try again; 0 for never.
+func (r *Reconciler) repay(ctx context.Context, ro *v1alpha1.Rollout) time.Duration {
+	p := &pass{was: ro, ro: ro.DeepCopy(), now: r.Now().UTC()}
+	st := &p.ro.Status
+	if st.Run, st.CanaryVersion = nil, ""; !slices.ContainsFunc(st.Workloads, func(w v1alpha1.WorkloadStatus) bool { return owed(*st, w) }) {
+		return 0
+	}
+	if r.scale(ctx, p, Objects{Route: &unstructured.Unstructured{}}); p.scaling == nil {
+		return 0
+	}
+	return p.scaling.again
 }
