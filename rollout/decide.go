@@ -166,9 +166,9 @@ func preview(s Situation) (Outcome, bool) {
 	switch {
 	case s.Asked == AskPromote && (p != Preview{} || shadow != Shadow{}):
 		return Outcome{Advance, StepSkipped, fmt.Sprintf("preview ended by request; first step: %d %%", s.Plan.Steps[0].Weight)}, true
-	case s.Now.Before(s.Run.StepStarted.Add(shadow.Hold)):
+	case s.Now.Before(s.Run.Since().Add(shadow.Hold)):
 		return Outcome{Hold, Shadowing, fmt.Sprintf("the canary gets copies of %d %% of the requests for at least %s", shadow.Percent, shadow.Hold)}, true
-	case s.Now.Before(s.Run.StepStarted.Add(p.Hold)):
+	case s.Now.Before(s.Run.Since().Add(p.Hold)):
 		return Outcome{Hold, Previewing, fmt.Sprintf("testers see the canary for at least %s", p.Hold)}, true
 	}
 	return Outcome{Hold, AwaitingPromotion, "testers see the canary; promote to go on, abort to roll back"}, p.Ask
@@ -215,7 +215,7 @@ func whenHolding(s Situation) (Outcome, bool) {
 		return Outcome{}, false // a shadow has had its time
 	}
 	hold := s.Plan.step(s.Run.Step).Hold
-	left := s.Run.StepStarted.Add(hold).Sub(s.Now)
+	left := s.Run.Since().Add(hold).Sub(s.Now)
 	if left <= 0 {
 		return Outcome{}, false
 	}

@@ -21,6 +21,16 @@ type Run struct {
 	// Share is what telemetry says of the present weight; Spreading is when the mesh last said that not every proxy has it.
 	Share     Share
 	Spreading time.Time
+	// Shown is since when the objects of the mesh show the present weight; zero while they do not, or nobody has looked.
+	Shown time.Time
+}
+
+// Since is when the present weight was written, as far as anybody knows: what is to last some time begins then.
+func (r Run) Since() time.Time {
+	if r.Shown.After(r.StepStarted) {
+		return r.Shown
+	}
+	return r.StepStarted
 }
 
 // Begin returns a run that has not yet sent any unit to the canary. Where a gate is judged by bucket, its first blocks lie
@@ -122,7 +132,7 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 		r.Share = r.Share.next(r.Weight(p))
 		r.Step++
 		r.StepStarted, r.Waiting = now, now
-		r.Paused, r.PausedAt = "", time.Time{}
+		r.Paused, r.PausedAt, r.Shown = "", time.Time{}, time.Time{}
 	case Pause:
 		if r.Paused == "" {
 			r.PausedAt = now

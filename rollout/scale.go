@@ -48,7 +48,7 @@ type Stand struct {
 	// Running says that a run is going on, and Weight how many units of 100 are on the canary.
 	Running bool
 	Weight  int
-	// Settled says that the routes are as they should be, and every proxy has had time to learn of it.
+	// Settled says that the routes are as they should be; of a run also that every proxy has had time to learn of it.
 	Settled bool
 	Now     time.Time
 }
@@ -59,7 +59,7 @@ type Stand struct {
 //   - the stable version is left alone. A dynamic one keeps as large a share of its replicas as it has of the units, and one at
 //     least, once the routes are settled and the canary can answer for its own share. What was taken comes back as soon as the
 //     weight falls or the run ends, and nothing waits for it;
-//   - a version that no route leads to has none after the delay.
+//   - a version that no route leads to has none after the delay, which begins when the routes are as they should be.
 func (s Scaling) Plan(at Stand, all []Workload) []Workload {
 	carries, enough := 0, at.Weight == 0
 	for _, w := range all {
@@ -120,7 +120,7 @@ func (s Scaling) stable(w Workload, at Stand, enough bool) Workload {
 }
 
 func (s Scaling) left(w Workload, at Stand) Workload {
-	if w.Since.IsZero() {
+	if w.Since.IsZero() || (!at.Running && !at.Settled) { // the route that leads elsewhere is not written yet
 		w.Since = at.Now
 	}
 	w.Full, w.Wanted = 0, w.Replicas

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,12 +30,13 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
-	objects, err := r.render(p)
+	objects, err := p.render()
 	if err != nil {
 		return err
 	}
 	p.noteRendered()
 	p.noteInForce(objects)
+	p.noteLate(objects)
 	r.scale(ctx, p, objects)
 	if p.leaves() {
 		if err := r.express(ctx, p, objects); err != nil {
@@ -54,6 +56,14 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		return err
 	}
 	return r.bind(ctx, p, false)
+}
+
+// noteLate moves the end of a run that was promoted to now for as long as the routes have not shown it: until then units meet the
+// version before, and no grace for those who learn of it late has begun.
+func (p *pass) noteLate(wanted Objects) {
+	if p.was.Status.Run == nil && p.run == nil && p.sameRoutes() && !p.shownBefore() && !p.inPlace(wanted) {
+		p.ro.Status.LastRun.EndedAt = metav1.NewMicroTime(p.now)
+	}
 }
 
 // hurry writes the route of a run that ends, and reads what it did not wait for.
@@ -91,7 +101,7 @@ func (p *pass) draw(t mesh.Traffic, leaving []string) (Objects, error) {
 // render returns the objects for the status to write. Versions that a route may still lead to stay reachable: those in
 // the live subsets while the route is about to change, and those of the last run for a grace period after it ended,
 // since proxies learn of the route's change later than the API server.
-func (r *Reconciler) render(p *pass) (Objects, error) {
+func (p *pass) render() (Objects, error) {
 	t := p.traffic()
 	var leaving []string
 	if last := p.ro.Status.LastRun; p.graceLeft() > 0 {
@@ -117,6 +127,11 @@ func (r *Reconciler) render(p *pass) (Objects, error) {
 // inPlace says whether every route is in the mesh as it should be.
 func (p *pass) inPlace(o Objects) bool {
 	return p.stands(o.Route) && !slices.ContainsFunc(o.Behind, func(b *unstructured.Unstructured) bool { return !p.stands(b) })
+}
+
+// written lists what express writes, in that order.
+func (o Objects) written() []*unstructured.Unstructured {
+	return slices.Concat(o.Subsets, o.Behind, []*unstructured.Unstructured{o.Route})
 }
 
 // stands says whether an object is in the mesh as it should be.
@@ -158,10 +173,26 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	return nil
 }
 
+// sameRoutes says whether the routes are to show what they were to show before the pass.
+func (p *pass) sameRoutes() bool {
+	was, st := p.was.Status, p.ro.Status
+	return was.Weight == st.Weight && was.Mirror == st.Mirror && was.StableVersion == st.StableVersion &&
+		was.CanaryVersion == st.CanaryVersion && was.ObservedGeneration == p.ro.Generation && p.sameArms()
+}
+
+// shownBefore says whether the routes have been seen to show the status that was read: what they do not show now somebody has
+// changed. A promotion has been seen once the rollout is Ready.
+func (p *pass) shownBefore() bool {
+	if run := p.was.Status.Run; run != nil {
+		return run.ShownAt != nil
+	}
+	last := p.was.Status.LastRun
+	return last == nil || last.Outcome != v1alpha1.OutcomePromoted || meta.IsStatusConditionTrue(p.was.Status.Conditions, v1alpha1.ConditionReady)
+}
+
 // noteRoute tells a repair of a foreign edit from a step of our own.
 func (r *Reconciler) noteRoute(p *pass, kind string) {
-	if p.was.Status.Weight == p.ro.Status.Weight && p.was.Status.Mirror == p.ro.Status.Mirror && p.was.Status.StableVersion == p.ro.Status.StableVersion &&
-		p.was.Status.CanaryVersion == p.ro.Status.CanaryVersion && p.was.Status.ObservedGeneration == p.ro.Generation && p.sameArms() {
+	if p.sameRoutes() && p.shownBefore() {
 		r.Metrics.repaired(p.ro)
 		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the %s did not show weight %d; wrote it again", kind, p.ro.Status.Weight))
 		return

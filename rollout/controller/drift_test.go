@@ -124,6 +124,7 @@ func TestDriftIsTold(t *testing.T) {
 	repairs := func() int {
 		return len(slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return !strings.Contains(e, "DriftRepaired") }))
 	}
+	w.turn() // sees the step in the mesh
 	if n := repairs(); n != 0 {
 		t.Errorf("%d repairs told during the ramp: %q", n, w.events)
 	}

@@ -103,7 +103,7 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	}
 	st := &p.ro.Status
 	st.Run, st.CanaryVersion, st.Weight, st.Mirror, st.Experiments, p.run = nil, "", 0, 0, nil, nil
-	objects, err := r.render(p)
+	objects, err := p.render()
 	if err != nil {
 		return err
 	}

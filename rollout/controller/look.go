@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -107,20 +108,67 @@ func endedBy(route *unstructured.Unstructured, run *v1alpha1.RunStatus) *v1alpha
 	return &last
 }
 
-// repair makes the mesh show the present step again if it does not, before anything slower is done. An error is left to
-// act, which comes to the same write.
-func (r *Reconciler) repair(ctx context.Context, p *pass) {
-	if p.ro.Status.ObservedGeneration != p.ro.Generation {
-		return // the spec was changed, not the mesh
+// lookAtRoutes finds out whether the mesh shows the present step, before anything slower is done. What somebody has changed is
+// put right at once. What was never seen to stand is a write of our own that failed, or that a process did not live to make:
+// the status says first that the weight is not shown, then act writes it. Until it is seen to stand the run goes no further.
+func (r *Reconciler) lookAtRoutes(ctx context.Context, p *pass) {
+	switch {
+	case p.blind != nil:
+		p.spreading = p.blind.Error()
+		return
+	case p.ro.Status.ObservedGeneration != p.ro.Generation: // the spec was changed, not the mesh
+		if p.run.Shown.IsZero() {
+			p.spreading = "the spec was changed before the weight was seen in the mesh"
+		}
+		return
 	}
-	objects, err := r.render(p)
+	missing := p.missing()
+	if missing != "" && !p.run.Shown.IsZero() {
+		missing = r.repair(ctx, p)
+	}
+	switch {
+	case missing != "":
+		p.spreading, p.run.Spreading, p.run.Shown = missing, p.now, time.Time{}
+	case p.run.Shown.IsZero():
+		p.run.Shown = p.run.StepStarted
+		if p.run.Spreading.After(p.run.Shown) {
+			p.run.Shown = p.run.Spreading
+		}
+	}
+}
+
+// missing names an object that is not in the mesh as the status that was read needs it; empty when all are. Those of versions
+// that were left, where they are objects of their own, are not looked at.
+func (p *pass) missing() string {
+	needed, err := p.draw(p.shownTraffic(), nil)
 	if err != nil {
-		return
+		return err.Error()
 	}
-	if route := p.live[keyOf(objects.Route)]; route != nil && sameSpec(route, objects.Route) {
-		return
+	objects, err := p.render()
+	if err != nil {
+		return err.Error()
 	}
-	if err := r.express(ctx, p, objects); err != nil {
-		r.Log.Warn("Could not repair the route", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
+	known := map[string]bool{}
+	for _, o := range needed.written() {
+		known[keyOf(o)] = true
 	}
+	for _, o := range objects.written() {
+		if known[keyOf(o)] && !p.stands(o) {
+			return fmt.Sprintf("%s %q does not show weight %d yet", o.GetKind(), o.GetName(), p.ro.Status.Weight)
+		}
+	}
+	return ""
+}
+
+// repair makes the mesh show the present step again, and says why it could not.
+func (r *Reconciler) repair(ctx context.Context, p *pass) string {
+	objects, err := p.render()
+	if err == nil {
+		err = r.express(ctx, p, objects)
+	}
+	if err != nil {
+		r.Log.Warn("Could not repair the routes", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", err)
+		return err.Error()
+	}
+	return ""
 }

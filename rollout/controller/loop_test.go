@@ -161,11 +161,16 @@ func TestReadyWaitsForTheRoute(t *testing.T) {
 		}
 	}
 	broken = false
-	if w.turn(); ready() {
-		t.Error("Ready in the pass that writes the route")
+	wrote := w.clock
+	w.turn()
+	for w.clock.Before(wrote.Add(w.o.Grace)) {
+		if ready() || !slices.Contains(w.subsets(), "v1") {
+			t.Fatalf("%s after the route was written: Ready %t, subsets %v; want v1 reachable and not Ready for a grace", w.clock.Sub(wrote), ready(), w.subsets())
+		}
+		w.turn()
 	}
-	if w.turn(); !ready() {
-		t.Errorf("when the route stands the conditions are %v", w.get().Status.Conditions)
+	if w.turn(); !ready() || slices.Contains(w.subsets(), "v1") {
+		t.Errorf("a grace after the route was written the subsets are %v and the conditions %v", w.subsets(), w.get().Status.Conditions)
 	}
 }
 

@@ -167,7 +167,11 @@ func (l *lab) checkOnce(ro *v1alpha1.Rollout) {
 	}
 	want := 0.0
 	if ro.Status.Step > 0 {
-		for start := rollout.GridFloor(run.StepStartedAt.Time.Add(10*time.Second-time.Microsecond), 10*time.Second); start.Before(run.LastBlock.Time); start = start.Add(10 * time.Second) {
+		since := run.StepStartedAt.Time
+		if run.SpreadingAt != nil && run.SpreadingAt.After(since) {
+			since = run.SpreadingAt.Time // the weight was not shown before: a process had died without writing it
+		}
+		for start := rollout.GridFloor(since.Add(10*time.Second-time.Microsecond), 10*time.Second); start.Before(run.LastBlock.Time); start = start.Add(10 * time.Second) {
 			want += 3000
 		}
 	}

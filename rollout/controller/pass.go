@@ -188,7 +188,6 @@ func (p *pass) step() {
 // keepRun writes the run into the status.
 func (p *pass) keepRun() {
 	st := &p.ro.Status
-	st.Run = runStatus(*p.run)
 	st.Realised = ""
 	if share, ok := p.run.Share.Realised(); ok {
 		st.Realised = number(100 * share)
@@ -196,6 +195,10 @@ func (p *pass) keepRun() {
 	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
 	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
 	st.Mirror = p.mirror()
+	if !p.sameRoutes() {
+		p.run.Shown = time.Time{}
+	}
+	st.Run = runStatus(*p.run)
 }
 
 // mirror is the percentage of requests that are copied: none until the canary is ready and the mesh has its subset, and none
@@ -293,7 +296,7 @@ func (p *pass) traffic() mesh.Traffic {
 const atRest = 30 * time.Second
 
 // graceLeft is how much longer proxies may send units to the version that a run has left: they learn of the route's change
-// later than the API server.
+// later than the API server. It begins anew while a promotion's route is not written (see noteLate).
 func (p *pass) graceLeft() time.Duration {
 	last := p.ro.Status.LastRun
 	if last == nil {

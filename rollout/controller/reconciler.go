@@ -165,7 +165,7 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	r.lookAtWorkloads(ctx, pass)
 	r.lookAtExperiments(ctx, pass)
 	if pass.judging() {
-		r.repair(ctx, pass)
+		r.lookAtRoutes(ctx, pass)
 		r.lookAtSpread(pass)
 		pass.judge()
 		if !pass.harmful() { // what is known may roll back already; then nothing is asked

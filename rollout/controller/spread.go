@@ -10,6 +10,9 @@ import (
 // lookAtSpread finds out whether the mesh has told every proxy of the objects as they stand. The subsets of a new version
 // come before any unit is sent to them; where the mesh does not say how far they have got, they get a moment.
 func (r *Reconciler) lookAtSpread(p *pass) {
+	if p.spreading != "" {
+		return // the objects themselves do not stand yet
+	}
 	late := !p.now.Before(p.run.StepStarted.Add(p.plan.Settles()))
 	for _, o := range p.live {
 		message, looked := spreading(o)
@@ -19,7 +22,11 @@ func (r *Reconciler) lookAtSpread(p *pass) {
 		p.spreading = message
 		p.run.Spreading = p.now
 	}
-	if p.spreading == "" && p.run.Step == 0 && p.now.Before(p.run.Started.Add(r.Settle)) {
+	made := p.run.Started
+	if p.run.Shown.After(made) {
+		made = p.run.Shown
+	}
+	if p.spreading == "" && p.run.Step == 0 && p.now.Before(made.Add(r.Settle)) {
 		p.spreading = "the new version's subset has just been made"
 	}
 }

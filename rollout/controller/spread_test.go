@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +141,65 @@ func TestDistributionStatus(t *testing.T) {
 		t.Errorf("%s: %s, want Converging while istiod has not looked", ro.Status.Reason, ro.Status.Message)
 	}
 	w.until("promoted", ended(v1alpha1.OutcomePromoted))
+}
+
+// TestStepsWaitForTheRoute: a step whose objects cannot be written is not over, whatever the clock says and although no gate has an
+// objection; when they stand at last it is held for as long as ever.
+func TestStepsWaitForTheRoute(t *testing.T) {
+	w := newWorld(t, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Gates, ro.Spec.Analysis.Cap.Duration = nil, time.Hour
+		withAlerts(ro)
+	})
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.deploy("v2", true)
+	w.tap.fail = failing("apply DestinationRule")
+	w.want("v2")
+	w.stuck(5)
+	if st := w.get().Status; st.Step != 0 {
+		t.Errorf("step %d before the subset of v2 stands", st.Step)
+	}
+	w.tap.fail = nil
+	w.until("at step 1", atStep(1))
+	if wrote := inOrder(w.tap.writes(), "apply DestinationRule", "status Rollout", "apply VirtualService"); !wrote {
+		t.Error("the subset and the first weight were written in one pass")
+	}
+	w.tap.fail = failing("apply VirtualService")
+	for range 20 {
+		if w.try() != nil {
+			break
+		}
+	}
+	w.stuck(30)
+	st := w.get().Status
+	if st.Step != 2 || len(w.canary()) != 5 || st.Decision != "Hold" || st.Message != `VirtualService "coolant" does not show weight 25 yet` {
+		t.Errorf("step %d while %d buckets see the canary: %s %s; want it to hold at step 2", st.Step, len(w.canary()), st.Decision, st.Message)
+	}
+	w.restart()
+	w.tap.fail = nil
+	w.turn()
+	wrote := w.clock
+	if n := len(w.canary()); n != 25 {
+		t.Fatalf("%d buckets see the canary, want 25", n)
+	}
+	w.until("at step 3", atStep(3))
+	if held := w.clock.Sub(wrote); held < 19*time.Second {
+		t.Errorf("step 2 was held for %s after the route was written, want about 30s", held)
+	}
+	if slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "DriftRepaired") }) {
+		t.Errorf("a late write of its own was taken for somebody's edit: %q", w.events)
+	}
+}
+
+// stuck takes so many turns, a minute apart, each of which fails.
+func (w *world) stuck(turns int) {
+	w.t.Helper()
+	for range turns {
+		if w.try() == nil {
+			w.t.Fatal("a turn that cannot write its objects succeeded")
+		}
+		w.clock = w.clock.Add(time.Minute)
+	}
 }
 
 // TestSettle: the subsets of a new version stand for a while before units are sent to them, and longer where istiod says that

@@ -322,6 +322,7 @@ func TestShadowAndPreview(t *testing.T) {
 // TestShadowRepaired: a foreign edit of the mirror is drift.
 func TestShadowRepaired(t *testing.T) {
 	w := inShadow(t, healthy)
+	w.turn() // sees the copies in the mesh
 	route := w.route()
 	all, _, _ := unstructured.NestedSlice(route.Object, "spec", "http")
 	for _, h := range all {

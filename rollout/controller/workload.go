@@ -185,13 +185,14 @@ func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
 	p.ro.Status.Workloads = all[:min(len(all), maxWorkloads)]
 }
 
-// settled says whether the routes are as they should be, since long enough for every proxy to know.
+// settled says whether the routes are as they should be: in a run, since long enough for every proxy to know. After one nothing
+// is taken before a delay, which is the grace at least and begins when they are.
 func (r *Reconciler) settled(p *pass, o Objects) bool {
 	if p.blind != nil || !p.inPlace(o) {
 		return false
 	}
 	converging := p.outcome.Reason == rollout.Converging || p.outcome.Reason == rollout.WeightNotRealised
-	return p.run == nil || (!converging && !p.now.Before(p.run.StepStarted.Add(r.Grace)))
+	return p.run == nil || (!converging && !p.now.Before(p.run.Since().Add(r.Grace)))
 }
 
 // scaleService plans one service, and returns the entries that its versions have from now on.

@@ -303,7 +303,11 @@ func TestScaleDownWaitsForRoutes(t *testing.T) {
 		t.Errorf("v1 has %d replicas although a route may lead there", got)
 	}
 	w.tap.fail = nil
+	wrote := w.clock
 	w.play("v1 to sleep", func(*v1alpha1.Rollout) bool { return w.replicas("v1") == 0 })
+	if kept := w.clock.Sub(wrote); kept < 5*time.Minute {
+		t.Errorf("v1 was scaled down %s after the route was written, want the delay of 5m", kept)
+	}
 }
 
 // TestDynamicStable: stable's replicas go as units leave it, once the status says so, and are all back on a rollback, right

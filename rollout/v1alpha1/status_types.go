@@ -128,7 +128,7 @@ type RunStatus struct {
 	ID string `json:"id"`
 	// startedAt is when the run began.
 	StartedAt metav1.MicroTime `json:"startedAt"`
-	// stepStartedAt is when the present weight was written.
+	// stepStartedAt is when the present weight was decided.
 	// +optional
 	StepStartedAt *metav1.MicroTime `json:"stepStartedAt,omitempty"`
 	// lastBlock is the end of the last block that was counted. No block that ends at or before it is counted again.
@@ -146,6 +146,9 @@ type RunStatus struct {
 	// spreadingAt is when the mesh last said that not every proxy has the routes.
 	// +optional
 	SpreadingAt *metav1.MicroTime `json:"spreadingAt,omitempty"`
+	// shownAt is since when the objects of the mesh show the present weight. It is empty while they do not, or nobody has looked.
+	// +optional
+	ShownAt *metav1.MicroTime `json:"shownAt,omitempty"`
 	// share is what telemetry says of the weight, in the encoding of the rollout package.
 	// +optional
 	Share []byte `json:"share,omitempty"`
@@ -170,7 +173,8 @@ type LastRunStatus struct {
 	Outcome  string           `json:"outcome"`
 	Reason   string           `json:"reason"`
 	Message  string           `json:"message,omitempty"`
-	EndedAt  metav1.MicroTime `json:"endedAt"`
+	// endedAt is when it ended: of a promotion, when its route was written last.
+	EndedAt metav1.MicroTime `json:"endedAt"`
 }
 
 // GateStatus is what one gate made of the evidence. Numbers are decimals in strings, because the API has no floats.

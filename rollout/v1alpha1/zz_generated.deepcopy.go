@@ -1064,6 +1064,10 @@ func (in *RunStatus) DeepCopyInto(out *RunStatus) {
 		in, out := &in.SpreadingAt, &out.SpreadingAt
 		*out = (*in).DeepCopy()
 	}
+	if in.ShownAt != nil {
+		in, out := &in.ShownAt, &out.ShownAt
+		*out = (*in).DeepCopy()
+	}
 	if in.Share != nil {
 		in, out := &in.Share, &out.Share
 		*out = make([]byte, len(*in))
