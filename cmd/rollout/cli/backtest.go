@@ -81,7 +81,7 @@ func (c *backtestCall) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil && (c.simulate || cmd.Flags().Changed("harm")) { // the default need not suit a record
 		return err
 	}
-	answer := &backtestAnswer{}
+	answer := &backtestAnswer{Notes: p.before}
 	if c.simulate {
 		err = c.simulated(ctx, p, harm[0], answer)
 	} else {
@@ -163,7 +163,7 @@ func (c *backtestCall) recorded(ctx context.Context, cmd *cobra.Command, p plann
 		}
 		return false
 	})
-	tape, start, err := c.tape(ctx, planned{p.Rollout, plan}, runs == 0, a)
+	tape, start, err := c.tape(ctx, planned{Rollout: p.Rollout, plan: plan}, runs == 0, a)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/siskin-dev/siskin/charts"
 	"github.com/siskin-dev/siskin/cmd/rollout/lint"
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/backtest"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
@@ -34,10 +35,11 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	cmd.MarkFlagsOneRequired("filename", "weight")
 }
 
-// planned is a plan, and the rollout that it was read from.
+// planned is a plan of steps, the rollout that it was read from, and what is said of that which comes before the steps.
 type planned struct {
 	*v1alpha1.Rollout
-	plan rollout.Plan
+	plan   rollout.Plan
+	before []string
 }
 
 // meant returns the plan that is meant.
@@ -59,8 +61,31 @@ func (f *planFlags) meant(ctx context.Context) (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
+	before := beforehand(plan)
 	plan.Preview, plan.Shadow = rollout.Preview{}, rollout.Shadow{} // no record and no simulation is of testers and copies
-	return planned{ro, plan}, nil
+	return planned{ro, plan, before}, nil
+}
+
+// beforehand says that what comes before the first step is left out; nothing when nothing does.
+func beforehand(p rollout.Plan) []string {
+	var parts []string
+	if p.Preview != (rollout.Preview{}) {
+		parts = append(parts, "a preview ("+backtest.Clock(p.Preview.Hold))
+		if p.Preview.Ask {
+			parts[0] += ", then a promotion by request"
+		}
+		parts[0] += ")"
+	}
+	if p.Shadow != (rollout.Shadow{}) {
+		parts = append(parts, "a shadow ("+backtest.Clock(p.Shadow.Hold)+")")
+	}
+	switch len(parts) {
+	case 0:
+		return nil
+	case 1:
+		return []string{"before the first step comes " + parts[0] + ": it is not simulated, and the times begin after it"}
+	}
+	return []string{"before the first step come " + strings.Join(parts, " and ") + ", together: they are not simulated, and the times begin after them"}
 }
 
 // short is the rollout of --weight, --hold and --cap.

@@ -129,7 +129,7 @@ func (c *planCall) run(ctx context.Context) error {
 	}
 	answer := planAnswer{
 		Plan: summarise(p.plan), RequestsPerSecond: c.rps, ErrorRate: c.errorRate, Seed: c.seed, Steps: needs,
-		Whole: backtest.Summarise("healthy", p.plan, whole), Advice: advise(p.plan, needs),
+		Whole: backtest.Summarise("healthy", p.plan, whole), Advice: append(advise(p.plan, needs), p.before...),
 	}
 	if c.output == "json" {
 		return writeJSON(c.io.Out, answer)

@@ -141,6 +141,28 @@ func TestAdvise(t *testing.T) {
 	}
 }
 
+// TestBeforehand: what comes before the first step is said to be left out, by plan and by backtest.
+func TestBeforehand(t *testing.T) {
+	const preview, shadow = "preview: {hold: 5m, approval: Manual}", "shadow: {percent: 10, hold: 10m}"
+	for strategy, want := range map[string]string{
+		"{" + preview + "}":                     "before the first step comes a preview (5m, then a promotion by request): it is not simulated, and the times begin after it\n",
+		"{" + shadow + "}":                      "before the first step comes a shadow (10m): it is not simulated, and the times begin after it\n",
+		"{preview: {hold: 5m}, " + shadow + "}": "before the first step come a preview (5m) and a shadow (10m), together: they are not simulated, and the times begin after them\n",
+		"{}":                                    "",
+	} {
+		file, _ := written(t, strings.Replace(coolant, "  steps:", "  strategy: "+strategy+"\n  steps:", 1))
+		for _, args := range [][]string{{"plan"}, {"backtest", "--simulate"}} {
+			got, err := call(t, append(args, "-f", file, "--runs", "1", "--rps", "500")...)
+			if err != nil {
+				t.Fatalf("%v: %v", args, err)
+			}
+			if !strings.Contains(got, want) || want == "" && strings.Contains(got, "before the first step") {
+				t.Errorf("%v with strategy %s: got\n%s\nwant it to say %q", args, strategy, got, want)
+			}
+		}
+	}
+}
+
 func TestPlanTable(t *testing.T) {
 	a := planAnswer{
 		Plan: planSummary{FalseAlarm: 0.01, Miss: 0.05}, RequestsPerSecond: 100, ErrorRate: 0.002, Steps: needs(),
