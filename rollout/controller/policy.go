@@ -135,8 +135,13 @@ func (p *pass) restrictions() []string {
 				s.Port.Number, s.Port.Protocol))
 		}
 	}
-	if s := p.ro.Spec.Strategy; s != nil && s.Preview != nil && s.Preview.Cohort != nil && s.Preview.Cohort.Label == "" && compares(p.plan) {
-		all = append(all, "gates compare the cohort with other users: it counts for the new version, and strategy.preview.cohort.label does not tell its requests from others")
+	if s := p.ro.Spec.Strategy; s != nil && s.Preview != nil && compares(p.plan) {
+		if c := s.Preview.Cohort; c != nil && c.Label == "" {
+			all = append(all, "gates compare the cohort with other users: it counts for the new version, and strategy.preview.cohort.label does not tell its requests from others")
+		}
+		if len(s.Preview.Hosts) > 0 {
+			all = append(all, "gates compare who knows strategy.preview.hosts with other users: their requests count for the new version")
+		}
 	}
 	if l := p.ro.Spec.RateLimit; l != nil && l.At == string(mesh.AtWaypoint) {
 		all = append(all, "rateLimit may have no effect: Istio does not support an EnvoyFilter at a waypoint, and changes may break it")

@@ -450,6 +450,29 @@ func TestCohortHarm(t *testing.T) {
 	}
 }
 
+// TestPreviewHostsCompared: gates compare who knows a host with others, and a condition says so; alerts compare nobody.
+func TestPreviewHostsCompared(t *testing.T) {
+	for name, tc := range map[string]struct {
+		gates func(*v1alpha1.Rollout)
+		want  string
+	}{
+		"Errors": {func(*v1alpha1.Rollout) {}, "gates compare who knows strategy.preview.hosts with other users: their requests count for the new version"},
+		"Alerts": {blueGreen, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tc.gates, func(ro *v1alpha1.Rollout) {
+				ro.Spec.Service.Gateways = []string{"edge/public"}
+				ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Hosts: []string{"preview.example.com"}}}
+			})
+			w.deploy("v1", true)
+			w.until("stable", stableOn("v1"))
+			if got := w.restricted(); got != tc.want {
+				t.Errorf("Restricted: got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 // TestCohortUntold: without a label the gates compare a cohort with others, and a condition says so.
 func TestCohortUntold(t *testing.T) {
 	w := running(t, 1, controlled, func(ro *v1alpha1.Rollout) {

@@ -80,14 +80,22 @@ func alone(ro *v1alpha1.Rollout) []Finding {
 	return findings
 }
 
-// cohorts that nothing tells from other users make the gates compare different people.
+// cohorts that nothing tells from other users, and who knows a host, make the gates compare different people.
 func cohorts(ro *v1alpha1.Rollout) []Finding {
 	s := ro.Spec.Strategy
-	if s == nil || s.Preview == nil || s.Preview.Cohort == nil || s.Preview.Cohort.Label != "" || len(compared(ro)) == 0 {
+	if s == nil || s.Preview == nil || len(compared(ro)) == 0 {
 		return nil
 	}
-	return []Finding{advice("spec.strategy.preview.cohort",
-		"the cohort counts for the new version, so the gates compare it with other users; set a label that tells its requests apart, and a control")}
+	var findings []Finding
+	if c := s.Preview.Cohort; c != nil && c.Label == "" {
+		findings = append(findings, advice("spec.strategy.preview.cohort",
+			"the cohort counts for the new version, so the gates compare it with other users; set a label that tells its requests apart, and a control"))
+	}
+	if len(s.Preview.Hosts) > 0 {
+		findings = append(findings, advice("spec.strategy.preview.hosts",
+			"who knows these hosts counts for the new version, so the gates compare them with other users; a cohort with a label is told from others"))
+	}
+	return findings
 }
 
 // compared names the gates that compare the two versions.
