@@ -5,6 +5,8 @@ SCENARIO ?= promote
 ARGS ?=
 TOOLS := go tool -modfile=test/tools/go.mod
 BINARIES := rollout rollout-controller ingest serving energy local
+IMAGE := rollout-controller ingest serving energy
+CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +22,12 @@ build: $(BINARIES:%=bin/%) ## Build the binaries into bin/
 
 bin/%: FORCE
 	@go build -o $@ ./cmd/$*
+
+image-files: $(IMAGE:%=bin/image/%) ## Build what the Dockerfile puts into the image: static binaries (GOARCH=... for other nodes) and certificates
+	@install -D -m 644 $(CERTIFICATES) bin/image/etc/ssl/certs/ca-certificates.crt
+
+bin/image/%: FORCE
+	@CGO_ENABLED=0 GOOS=linux go build -o $@ ./cmd/$*
 
 test: ## Run the tests
 	go test ./...

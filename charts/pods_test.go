@@ -2,8 +2,11 @@ package charts_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestRestricted holds every pod but the energy meter's to Pod Security's level "restricted".
@@ -33,6 +36,36 @@ func TestRestricted(t *testing.T) {
 	}
 	if pods < 4 {
 		t.Errorf("looked at %d pods, want 4", pods)
+	}
+}
+
+// TestImage holds that the image that the Makefile and the Dockerfile make has every program that a pod runs.
+func TestImage(t *testing.T) {
+	files, err := render(values(t, string(read(t, "testdata/full.values.yaml"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs []string
+	for _, o := range objects(t, files) {
+		spec, _ := o["spec"].(object)
+		template, ok := spec["template"].(object)
+		if !ok {
+			continue
+		}
+		for _, c := range template["spec"].(object)["containers"].([]any) {
+			runs = append(runs, strings.TrimPrefix(words(c.(object)["command"])[0], "/"))
+		}
+	}
+	slices.Sort(runs)
+	_, holds, _ := strings.Cut(string(read(t, "../Makefile")), "\nIMAGE := ")
+	holds, _, _ = strings.Cut(holds, "\n")
+	built := strings.Fields(holds)
+	slices.Sort(built)
+	if diff := cmp.Diff(slices.Compact(runs), built); diff != "" {
+		t.Errorf("programs that pods run (-) and that the Makefile builds for the image (+):\n%s", diff)
+	}
+	if !strings.Contains(string(read(t, "../Dockerfile")), "\nCOPY bin/image/ /\n") {
+		t.Error("the Dockerfile does not copy bin/image to the root, where pods look for their programs")
 	}
 }
 
