@@ -1,6 +1,9 @@
 package mesh
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+)
 
 // Request is what the routes look at: header values by lower-case name. A proxy joins several headers of one name into
 // one value, by "," in general and by "; " for "cookie".
@@ -64,7 +67,7 @@ func (m Match) concerns(c Caller) bool {
 			return false
 		}
 	}
-	return (m.Port == 0 || m.Port == c.Port) && (m.Host == "" || m.Host == c.Host)
+	return (m.Port == 0 || m.Port == c.Port) && (m.Host == "" || strings.EqualFold(m.Host, c.Host))
 }
 
 func (m Match) holds(req Request) bool {
@@ -75,9 +78,7 @@ func (m Match) holds(req Request) bool {
 		}
 	}
 	for name, unwanted := range m.Without {
-		// A missing header counts as empty, except for Present.
-		value, present := req[name]
-		if (present || !unwanted.Present) && unwanted.holds(value) {
+		if unwanted.holds(req[name]) { // a missing header counts as empty
 			return false
 		}
 	}
@@ -86,10 +87,7 @@ func (m Match) holds(req Request) bool {
 
 // holds compares the whole value. An expression that does not compile holds for nothing.
 func (m StringMatch) holds(value string) bool {
-	switch {
-	case m.Present:
-		return true
-	case m.Regex != "":
+	if m.Regex != "" {
 		re, err := regexp.Compile(`^(?:` + m.Regex + `)$`)
 		return err == nil && re.MatchString(value)
 	}

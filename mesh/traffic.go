@@ -201,11 +201,10 @@ type Traffic struct {
 	Mirror int
 }
 
-// StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string. Present matches any value.
+// StringMatch matches a string: exactly one field is set. Regex is RE2 and must match the whole string.
 type StringMatch struct {
-	Exact   string
-	Regex   string
-	Present bool
+	Exact string
+	Regex string
 }
 
 // Match is a conjunction: every header condition must hold, and no Without condition may; a Port, unless it is 0, is the one

@@ -147,6 +147,7 @@ func (s *stack) startGateway(ctx context.Context) error {
 		// The hundred buckets are cheap here, and let a gate judge errors by them.
 		Metrics: gateway.MetricsOptions{BucketHeader: mesh.BucketHeader}.New(registry), Logger: s.p.Log(),
 	})
+	s.p.OnStop("copies of requests", func(context.Context) error { s.gatewayIn.Close(); return nil })
 	addr, err := s.p.Serve(ctx, "gateway", "127.0.0.1:0", s.gatewayIn)
 	if err != nil {
 		return err

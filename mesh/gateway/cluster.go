@@ -31,6 +31,18 @@ type service struct {
 	workloads []workload
 }
 
+// numbers are those of its ports; none of no service.
+func (s *service) numbers() []string {
+	if s == nil {
+		return nil
+	}
+	out := make([]string, len(s.ports))
+	for i, p := range s.ports {
+		out[i] = strconv.Itoa(int(p.number))
+	}
+	return out
+}
+
 type servicePort struct {
 	name           string
 	number, target uint32

@@ -13,11 +13,11 @@ import (
 // there as a whole, or compressed and not equal, is skipped: nobody knows.
 func (a response) compare(other response, tolerance float64) string {
 	switch {
-	case !a.whole || a.status == 0:
+	case a.status == 0:
 		return shadowSkipped
 	case a.status != other.status:
 		return shadowDifferent
-	case !other.whole:
+	case !a.whole || !other.whole:
 		return shadowSkipped
 	case bytes.Equal(a.body, other.body):
 		return shadowSame

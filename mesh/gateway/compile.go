@@ -163,19 +163,43 @@ func (c *compiler) virtualServices(objects []*networkingv1.VirtualService) {
 		v := named("VirtualService", vs)
 		v.only("spec", &vs.Spec, "hosts", "gateways", "http", "exportTo")
 		v.exportTo(vs.Spec.ExportTo)
-		routes := c.routes(v, vs)
+		shared := &virtualHost{ports: c.ports(vs)}
+		shared.routes = c.routes(v, vs, shared.ports)
 		if !c.accept(v) || !c.serves(vs.Spec.Gateways) {
 			continue
 		}
 		claim := named("VirtualService", vs)
-		host := &virtualHost{routes: routes}
 		for i, name := range vs.Spec.Hosts {
+			host := shared
+			if others := c.unrouted(hostname(name, vs.Namespace), shared.routes); len(others) > 0 {
+				host = &virtualHost{ports: shared.ports, routes: slices.Concat(shared.routes, others)}
+			}
 			if !c.table.add(hostname(name, vs.Namespace), host) {
 				claim.refuse(fmt.Sprintf("spec.hosts[%d]", i), name, "belongs to an older VirtualService")
 			}
 		}
 		c.accept(claim)
 	}
+}
+
+// ports are those of the services that the object is for.
+func (c *compiler) ports(vs *networkingv1.VirtualService) []string {
+	var out []string
+	for _, name := range vs.Spec.Hosts {
+		out = append(out, c.services[hostname(name, vs.Namespace)].numbers()...)
+	}
+	return out
+}
+
+// unrouted leads to the ports of a service at which none of the routes can hold: there it is as if nobody had written any.
+func (c *compiler) unrouted(host string, routes []*route) []*route {
+	var out []*route
+	for i, p := range c.services[host].numbers() {
+		if !slices.ContainsFunc(routes, func(r *route) bool { return r.holdsAt(p) }) {
+			out = append(out, c.portRoutes(host)[i])
+		}
+	}
+	return out
 }
 
 // serves says whether one of the gateways is this one. No gateways at all means the mesh.
@@ -189,7 +213,7 @@ func (c *compiler) serves(gateways []string) bool {
 // defaultRoutes leads to services that no VirtualService speaks of.
 func (c *compiler) defaultRoutes() {
 	for _, host := range slices.Sorted(maps.Keys(c.services)) {
-		c.table.add(host, &virtualHost{routes: c.portRoutes(host)})
+		c.table.add(host, &virtualHost{ports: c.services[host].numbers(), routes: c.portRoutes(host)})
 	}
 	// Short names come last, so that they never take a name that somebody wrote out.
 	for host, vh := range maps.Clone(c.table.exact) {
@@ -252,8 +276,11 @@ type wildcard struct {
 	host   *virtualHost
 }
 
-// virtualHost is the ordered routes of a host.
-type virtualHost struct{ routes []*route }
+// virtualHost is the ordered routes of a host, and the ports of the services that are called so.
+type virtualHost struct {
+	routes []*route
+	ports  []string
+}
 
 // add says false when the name is taken.
 func (t *Table) add(name string, vh *virtualHost) bool {

@@ -161,6 +161,7 @@ func (x *exchange) find(t *Table) bool {
 		x.reply(http.StatusNotFound, flagNoRoute, "no virtual host\n")
 		return true
 	}
+	x.view.ports = vh.ports
 	for _, r := range vh.routes {
 		if m, ok := r.find(&x.view); ok {
 			x.route, x.matched = r, m

@@ -171,9 +171,6 @@ func newTransport() *http.Transport {
 	}
 }
 
-// Synced says whether a table is in force.
-func (g *Gateway) Synced() bool { return g.table.Load() != nil }
-
 // Close waits for the copies of requests that are in flight, at most mirrorTimeout. Stop serving first.
 func (g *Gateway) Close() { g.copies.Wait() }
 

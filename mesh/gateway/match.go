@@ -116,8 +116,8 @@ type match struct {
 	headers, without, query        []namedMatch
 }
 
-// matchEntry compiles one match. It says false for a match that can never hold for this gateway.
-func (c *compiler) matchEntry(v *review, field string, in *api.HTTPMatchRequest) (match, bool) {
+// matchEntry compiles one match. It says false for a match that can never hold for this gateway and services with these ports.
+func (c *compiler) matchEntry(v *review, field string, in *api.HTTPMatchRequest, ports []string) (match, bool) {
 	v.only(field, in, "name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "gateways",
 		"queryParams", "ignoreUriCase", "withoutHeaders", "sourceNamespace")
 	m := match{
@@ -135,6 +135,12 @@ func (c *compiler) matchEntry(v *review, field string, in *api.HTTPMatchRequest)
 	if in.GetPort() != 0 {
 		m.port = strconv.Itoa(int(in.GetPort()))
 	}
+	if m.port != "" && len(ports) == 1 { // every request is for this one
+		if m.port != ports[0] {
+			return m, false
+		}
+		m.port = ""
+	}
 	return m, c.concerns(in)
 }
 
@@ -151,7 +157,9 @@ func (c *compiler) concerns(in *api.HTTPMatchRequest) bool {
 
 // view is what matches look at. The parts that cost something are computed once, when they are asked for.
 type view struct {
-	r     *http.Request
+	r *http.Request
+	// ports are those of the services that the request may be for.
+	ports []string
 	path  string
 	query url.Values
 }
@@ -204,7 +212,7 @@ func (m *match) holdsLine(w *view) bool {
 	case m.scheme != nil && !m.scheme.matches(scheme(w.r)):
 		return false
 	}
-	return m.port == "" || m.port == port(w.r)
+	return m.port == "" || m.port == w.port()
 }
 
 func (m *match) holdsQuery(w *view) bool {
@@ -239,6 +247,16 @@ func scheme(r *http.Request) string {
 		return "https"
 	}
 	return "http"
+}
+
+// port is the one that the request is for. The gateway listens at one address, so it is the one that the client named, or that
+// its scheme stands for, where a service has it; the first of the services' ports where none has.
+func (w *view) port() string {
+	asked := port(w.r)
+	if len(w.ports) == 0 || slices.Contains(w.ports, asked) {
+		return asked
+	}
+	return w.ports[0]
 }
 
 // port is the port that the client asked for.

@@ -101,7 +101,7 @@ func TestBucketTable(t *testing.T) {
 func FuzzChoose(f *testing.F) {
 	traffic := split([]int{3, 17, 40, 41, 42, 96})
 	traffic.Cookie = &mesh.Cookie{Name: "siskin-coolant", MaxAgeSeconds: 60}
-	table, refusals := Compile(rendered(f, traffic, Objects{}), Identity{})
+	table, refusals := Compile(rendered(f, traffic, Objects{ServiceEntries: []*networkingv1.ServiceEntry{serviceEntry(f)}}), Identity{})
 	if len(refusals) > 0 {
 		f.Fatal(refusals)
 	}

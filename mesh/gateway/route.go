@@ -65,6 +65,11 @@ func (r *route) find(w *view) (*match, bool) {
 	return nil, len(r.matches) == 0
 }
 
+// holdsAt says whether the route can take requests for a port.
+func (r *route) holdsAt(port string) bool {
+	return len(r.matches) == 0 || slices.ContainsFunc(r.matches, func(m match) bool { return m.port == "" || m.port == port })
+}
+
 // pick walks the destinations in order, each as wide as its weight.
 func (r *route) pick(draw func() uint32) *destination {
 	if len(r.destinations) == 1 {
@@ -80,8 +85,9 @@ func (r *route) pick(draw func() uint32) *destination {
 	return nil
 }
 
-// routes compiles the routes of an object. A route whose matches can never hold for this gateway is left out.
-func (c *compiler) routes(v *review, vs *networkingv1.VirtualService) []*route {
+// routes compiles the routes of an object for services with these ports. A route whose matches can never hold for this gateway
+// is left out.
+func (c *compiler) routes(v *review, vs *networkingv1.VirtualService, ports []string) []*route {
 	var out []*route
 	for i, in := range vs.Spec.Http {
 		field := fmt.Sprintf("spec.http[%d]", i)
@@ -96,7 +102,7 @@ func (c *compiler) routes(v *review, vs *networkingv1.VirtualService) []*route {
 		v.faults(field+".fault", in.GetFault(), r)
 		never := len(in.GetMatch()) > 0
 		for j, entry := range in.GetMatch() {
-			if m, ever := c.matchEntry(v, fmt.Sprintf("%s.match[%d]", field, j), entry); ever {
+			if m, ever := c.matchEntry(v, fmt.Sprintf("%s.match[%d]", field, j), entry, ports); ever {
 				r.matches, never = append(r.matches, m), false
 			}
 		}

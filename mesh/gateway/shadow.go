@@ -13,6 +13,8 @@ import (
 // mirrorTimeout bounds a copy's life.
 const mirrorTimeout = 15 * time.Second
 
+var errSwitched = errors.New("upstream switched protocols")
+
 // copyTo sends a copy of the request to the mirror, and compares the answers when both are there. Nothing that happens to
 // the copy is seen by the client: what cannot be copied at once is dropped.
 func (x *exchange) copyTo(m *mirror, out *http.Request) {
@@ -20,7 +22,7 @@ func (x *exchange) copyTo(m *mirror, out *http.Request) {
 		return
 	}
 	e := m.cluster.pick(x.g.Draw, nil)
-	if e == nil || x.body.stream != nil || !x.g.admits(e) || !x.g.slot() {
+	if e == nil || x.body.stream != nil || out.Header.Get("Upgrade") != "" || !x.g.admits(e) || !x.g.slot() {
 		x.g.Metrics.mirrored.WithLabelValues(mirrorDropped).Inc()
 		return
 	}
@@ -91,6 +93,9 @@ func (g *Gateway) send(copied *http.Request) (response, error) {
 	res, err := g.Transport.RoundTrip(copied)
 	if err != nil {
 		return response{}, err
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols { // nobody asked for it, and the connection would be ours from here on
+		return response{}, errors.Join(errSwitched, res.Body.Close())
 	}
 	a := newResponse(res)
 	b := watchedBody{ReadCloser: res.Body, kept: &a.body, most: g.MaxBodyBytes}

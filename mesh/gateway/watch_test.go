@@ -89,7 +89,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- Watch(ctx, server.Config(), "edge", g.Gateway) }()
-	eventually(t, "Syncing", g.Synced)
+	eventually(t, "Syncing", func() bool { return g.table.Load() != nil })
 	seen := make([]bool, population())
 	checkVehicles(t, traffic, vehicles(t, g, population()), seen)
 

@@ -115,8 +115,7 @@ func copies(s mesh.Service, m *mesh.Mirror) []any {
 
 func everyPath() map[string]any { return map[string]any{"type": "PathPrefix", "value": "/"} }
 
-// conditions are sorted by name, so that the same traffic gives the same bytes. What Present would ask for is not asked by
-// any route without a cookie.
+// conditions are sorted by name, so that the same traffic gives the same bytes.
 func conditions(in map[string]mesh.StringMatch) []any {
 	var out []any
 	for _, name := range slices.Sorted(maps.Keys(in)) {

@@ -5,7 +5,7 @@
 // meant for server-side apply (see Unstructured).
 //
 // Make before break is the caller's order: the DestinationRule carries the union of the versions in use before and after
-// a change (see RenderDestinationRule), it is written first, then the VirtualService, and when that no longer names a
+// a change (see Write), it is written first, then the VirtualService, and when that no longer names a
 // version the DestinationRule without it.
 package istio
 
@@ -41,7 +41,11 @@ type Objects struct {
 }
 
 // Render writes the traffic as Istio's objects. The caller adds owner references.
-func Render(t mesh.Traffic) (Objects, error) {
+func Render(t mesh.Traffic) (Objects, error) { return objectsOf(t, nil) }
+
+// objectsOf are the objects of the traffic, with subsets for further versions: those that are leaving, which routes may still name,
+// and whose pods may still call the tiers.
+func objectsOf(t mesh.Traffic, leaving []string) (Objects, error) {
 	if err := t.Validate(); err != nil {
 		return Objects{}, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
 	}
@@ -53,7 +57,7 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering quotas of rollout %q: %w", t.Rollout, err)
 	}
-	rule, err := destinationRule(t, nil)
+	rule, err := destinationRule(t, leaving)
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
 	}
@@ -61,24 +65,7 @@ func Render(t mesh.Traffic) (Objects, error) {
 	if err != nil {
 		return Objects{}, fmt.Errorf("rendering hash of rollout %q: %w", t.Rollout, err)
 	}
-	tiers, err := RenderTiers(t)
-	if err != nil {
-		return Objects{}, err
-	}
-	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Quotas: quotas, Hash: hash, Tiers: tiers}, nil
-}
-
-// RenderDestinationRule writes the DestinationRule of the traffic with subsets for further versions: those that are
-// leaving and that the VirtualService may still name.
-func RenderDestinationRule(t mesh.Traffic, extraVersions ...string) (*networkingv1.DestinationRule, error) {
-	if err := t.Validate(); err != nil {
-		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)
-	}
-	rule, err := destinationRule(t, extraVersions)
-	if err != nil {
-		return nil, fmt.Errorf("rendering subsets of rollout %q: %w", t.Rollout, err)
-	}
-	return rule, nil
+	return Objects{VirtualService: virtualService(t), DestinationRule: rule, EnvoyFilter: filter, Quotas: quotas, Hash: hash, Tiers: tiersOf(t, leaving)}, nil
 }
 
 func objectMeta(t mesh.Traffic, name string) metav1.ObjectMeta {

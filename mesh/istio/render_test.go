@@ -21,7 +21,8 @@ import (
 	"github.com/siskin-dev/siskin/mesh"
 )
 
-// TestVirtualServiceSaysWhatRoutesSay reads the VirtualService back and compares it with the routes it came from.
+// TestVirtualServiceSaysWhatRoutesSay reads the VirtualService back as a sidecar does, which knows the Service's ports, and as a
+// gateway, whose ports are others, and compares it with the routes it came from.
 func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
 	meshtest.Each(t, func(t *testing.T, _ string, traffic mesh.Traffic) {
 		o := render(t, traffic)
@@ -29,9 +30,10 @@ func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
 		for _, s := range o.DestinationRule.Spec.Subsets {
 			versions[s.Name] = s.Labels[traffic.VersionLabel]
 		}
-		var got []mesh.Route
+		var got, entering []mesh.Route
 		for _, h := range o.VirtualService.Spec.Http {
-			got = append(got, readRoute(h, versions))
+			got = append(got, readRoute(h, traffic.Service.Port, versions, inMesh)...)
+			entering = append(entering, readRoute(h, traffic.Service.Port, versions, atGateway)...)
 		}
 		var streams []mesh.Stream
 		for _, r := range o.VirtualService.Spec.Tcp {
@@ -46,6 +48,13 @@ func TestVirtualServiceSaysWhatRoutesSay(t *testing.T) {
 		if diff := cmp.Diff(mesh.Routes(traffic), got); diff != "" {
 			t.Errorf("VirtualService: -routes, +read back:\n%s", diff)
 		}
+		own := slices.DeleteFunc(mesh.Routes(traffic), func(r mesh.Route) bool { return r.Port != 0 })
+		if len(traffic.Service.Gateways) == 0 && !traffic.Service.Delegate {
+			own = nil
+		}
+		if diff := cmp.Diff(own, entering, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("VirtualService at a gateway: -routes of the service's own port, +read back:\n%s", diff)
+		}
 	})
 }
 
@@ -59,11 +68,33 @@ func readStream(at mesh.Port, route []*api.RouteDestination, versions map[string
 	return s
 }
 
-func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
+// inMesh and atGateway say whether a match is for a sidecar, and for a gateway whose ports have other numbers.
+func inMesh(m *api.HTTPMatchRequest) bool {
+	return len(m.Gateways) == 0 || slices.Contains(m.Gateways, meshGateway)
+}
+
+func atGateway(m *api.HTTPMatchRequest) bool {
+	return m.Port == 0 && !slices.Contains(m.Gateways, meshGateway)
+}
+
+// readRoute is what a route says to those that its matches are for; nothing where there are none. The own port is the one that
+// mesh.Route does not name.
+func readRoute(h *api.HTTPRoute, own int, versions map[string]string, concerned func(*api.HTTPMatchRequest) bool) []mesh.Route {
 	r := mesh.Route{Name: h.Name, NoRetries: h.Retries != nil && h.Retries.Attempts == 0}
 	for _, m := range h.Match {
-		r.Port = int(m.Port)
-		r.Matches = append(r.Matches, mesh.Match{Source: m.SourceLabels, Port: int(m.Port), Host: readHost(m.Authority), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+		if !concerned(m) {
+			continue
+		}
+		if int(m.Port) != own {
+			r.Port = int(m.Port)
+		}
+		r.Matches = append(r.Matches, mesh.Match{Source: m.SourceLabels, Port: r.Port, Host: readHost(m.Authority), Headers: readMatches(m.Headers), Without: readMatches(m.WithoutHeaders)})
+	}
+	if len(h.Match) > 0 && len(r.Matches) == 0 {
+		return nil
+	}
+	if everything := []mesh.Match{{}}; cmp.Equal(r.Matches, everything) {
+		r.Matches = nil
 	}
 	for _, d := range h.Route {
 		r.Destinations = append(r.Destinations, mesh.Destination{
@@ -78,13 +109,13 @@ func readRoute(h *api.HTTPRoute, versions map[string]string) mesh.Route {
 	if to := h.Mirror; to != nil {
 		r.Mirror = &mesh.Mirror{Version: versions[to.Subset], Percent: int(h.MirrorPercentage.GetValue())}
 	}
-	return r
+	return []mesh.Route{r}
 }
 
 // readHost is the host that an authority is matched for.
 func readHost(authority *api.StringMatch) string {
 	name, _ := strings.CutSuffix(authority.GetRegex(), "(:[0-9]+)?")
-	return strings.ReplaceAll(name, `\.`, ".")
+	return strings.ReplaceAll(strings.TrimPrefix(name, "(?i)"), `\.`, ".")
 }
 
 func readMatches(in map[string]*api.StringMatch) map[string]mesh.StringMatch {
@@ -93,7 +124,7 @@ func readMatches(in map[string]*api.StringMatch) map[string]mesh.StringMatch {
 		if out == nil {
 			out = map[string]mesh.StringMatch{}
 		}
-		out[name] = mesh.StringMatch{Exact: m.GetExact(), Regex: m.GetRegex(), Present: m.MatchType == nil}
+		out[name] = mesh.StringMatch{Exact: m.GetExact(), Regex: m.GetRegex()}
 	}
 	return out
 }
@@ -134,7 +165,7 @@ func subsets(dr *networkingv1.DestinationRule) []string {
 	return names
 }
 
-func TestRenderDestinationRule(t *testing.T) {
+func TestLeavingVersions(t *testing.T) {
 	cases := map[string]struct {
 		reason string
 		args   []string
@@ -148,12 +179,12 @@ func TestRenderDestinationRule(t *testing.T) {
 	traffic := meshtest.Read(t, "testdata/header-25.in.yaml")
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			dr, err := RenderDestinationRule(traffic, tc.args...)
+			o, err := objectsOf(traffic, tc.args)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, subsets(dr)); diff != "" {
-				t.Errorf("%s\nRenderDestinationRule(..., %q): -want, +got:\n%s", tc.reason, tc.args, diff)
+			if diff := cmp.Diff(tc.want, subsets(o.DestinationRule)); diff != "" {
+				t.Errorf("%s\nobjectsOf(..., %q): -want, +got:\n%s", tc.reason, tc.args, diff)
 			}
 		})
 	}
@@ -166,14 +197,15 @@ func TestPromotionKeepsTheRule(t *testing.T) {
 	after := during
 	after.Shares = []mesh.Share{{Variant: mesh.Stable, Version: "v2", Buckets: during.Shares[1].Buckets}}
 	before := render(t, during).DestinationRule
-	kept, err := RenderDestinationRule(after, "v1")
+	o, err := objectsOf(after, []string{"v1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !Equal(before, kept) {
+	kept := o.DestinationRule
+	if !proto.Equal(&before.Spec, &kept.Spec) {
 		t.Errorf("The rule changed from %v to %v", subsets(before), subsets(kept))
 	}
-	if Equal(before, render(t, after).DestinationRule) {
+	if proto.Equal(&before.Spec, &render(t, after).DestinationRule.Spec) {
 		t.Error("The rule without the old version is equal to the one with it")
 	}
 }
@@ -320,8 +352,8 @@ func TestRenderRefuses(t *testing.T) {
 	traffic := meshtest.Read(t, "testdata/header-25.in.yaml")
 	traffic.Shares[0].Buckets = traffic.Shares[0].Buckets[1:]
 	_, err := Render(traffic)
-	_, ruleErr := RenderDestinationRule(traffic)
-	for _, err := range []error{err, ruleErr} {
+	_, writeErr := Write(traffic)
+	for _, err := range []error{err, writeErr} {
 		if err == nil || !strings.Contains(err.Error(), `rollout "coolant": shares: must own all 100 buckets`) {
 			t.Errorf("Rendering traffic without an owner of bucket 0 = %v, want an error that says so", err)
 		}

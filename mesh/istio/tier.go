@@ -1,8 +1,6 @@
 package istio
 
 import (
-	"fmt"
-
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -18,15 +16,12 @@ type Tier struct {
 // TierName is the name of a tier's objects.
 func TierName(rollout, tier string) string { return rollout + "-tier-" + tier }
 
-// RenderTiers writes the objects of each tier, in the order of the traffic's. Leaving are further versions whose pods may
+// tiersOf are the objects of each tier, in the order of the traffic's. Leaving are further versions whose pods may
 // still call; they keep their subsets and their routes.
 //
 // The caller writes the DestinationRules first, then the VirtualServices from the last tier to the first, then those of the
 // first service: nobody is sent on to what is not there. A VirtualService may name fewer versions than its rule.
-func RenderTiers(t mesh.Traffic, leaving ...string) ([]Tier, error) {
-	if err := t.Validate(); err != nil {
-		return nil, fmt.Errorf("rendering tiers of rollout %q: %w", t.Rollout, err)
-	}
+func tiersOf(t mesh.Traffic, leaving []string) []Tier {
 	var out []Tier
 	for i, tier := range t.Tiers {
 		vs := &networkingv1.VirtualService{
@@ -35,7 +30,7 @@ func RenderTiers(t mesh.Traffic, leaving ...string) ([]Tier, error) {
 		}
 		vs.Spec.Hosts = []string{t.Host(tier)}
 		for _, r := range mesh.TierRoutes(t, i, leaving...) {
-			vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Host(tier), tier.Port, r))
+			vs.Spec.Http = append(vs.Spec.Http, httpRoute(t.Host(tier), tier.Port, []entry{{port: uint32(tier.Port)}}, r))
 		}
 		dr := &networkingv1.DestinationRule{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "DestinationRule"},
@@ -44,5 +39,5 @@ func RenderTiers(t mesh.Traffic, leaving ...string) ([]Tier, error) {
 		dr.Spec.Host, dr.Spec.Subsets = t.Host(tier), subsetsOf(t, nil, leaving)
 		out = append(out, Tier{VirtualService: vs, DestinationRule: dr})
 	}
-	return out, nil
+	return out
 }

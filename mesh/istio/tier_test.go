@@ -16,10 +16,11 @@ import (
 func TestTiersSayWhatTierRoutesSay(t *testing.T) {
 	traffic := meshtest.Read(t, "testdata/tiers.in.yaml")
 	for _, leaving := range [][]string{nil, {"v0"}} {
-		tiers, err := RenderTiers(traffic, leaving...)
+		o, err := objectsOf(traffic, leaving)
 		if err != nil {
 			t.Fatal(err)
 		}
+		tiers := o.Tiers
 		if len(tiers) != len(traffic.Tiers) {
 			t.Fatalf("%d tiers, want %d", len(tiers), len(traffic.Tiers))
 		}
@@ -30,7 +31,7 @@ func TestTiersSayWhatTierRoutesSay(t *testing.T) {
 			}
 			var got []mesh.Route
 			for _, h := range tier.VirtualService.Spec.Http {
-				got = append(got, readRoute(h, versions))
+				got = append(got, readRoute(h, traffic.Tiers[i].Port, versions, inMesh)...)
 				to := h.Route[0].Destination
 				if to.Host != traffic.Host(traffic.Tiers[i]) || int(to.Port.GetNumber()) != traffic.Tiers[i].Port {
 					t.Errorf("Route %q leads to %v", h.Name, to)
@@ -46,10 +47,10 @@ func TestTiersSayWhatTierRoutesSay(t *testing.T) {
 	}
 }
 
-func TestRenderTiersRefuses(t *testing.T) {
+func TestRenderRefusesTiers(t *testing.T) {
 	traffic := meshtest.Read(t, "testdata/tiers.in.yaml")
 	traffic.Tiers[1].Name = "app-service"
-	if _, err := RenderTiers(traffic); err == nil || !strings.Contains(err.Error(), `rollout "coolant": tiers[1].name "app-service"`) {
-		t.Errorf("RenderTiers(...) = %v, want an error that names the tier", err)
+	if _, err := Render(traffic); err == nil || !strings.Contains(err.Error(), `rollout "coolant": tiers[1].name "app-service"`) {
+		t.Errorf("Render(...) = %v, want an error that names the tier", err)
 	}
 }

@@ -24,14 +24,8 @@ type Written struct {
 
 // Write renders a Traffic for server-side apply. Leaving names versions that stay reachable although no share names them.
 func Write(t mesh.Traffic, leaving ...string) (Written, error) {
-	objects, err := Render(t)
+	objects, err := objectsOf(t, leaving)
 	if err != nil {
-		return Written{}, err
-	}
-	if objects.DestinationRule, err = RenderDestinationRule(t, leaving...); err != nil {
-		return Written{}, err
-	}
-	if objects.Tiers, err = RenderTiers(t, leaving...); err != nil {
 		return Written{}, err
 	}
 	return objects.written(t)

@@ -212,7 +212,7 @@ func (w *meshWorld) meant() []envoy.Route {
 func conditions(m mesh.Match) []string {
 	out := []string{"prefix /"}
 	if m.Host != "" {
-		out = append(out, ":authority regex "+regexp.QuoteMeta(m.Host)+"(:[0-9]+)?")
+		out = append(out, ":authority regex (?i)"+regexp.QuoteMeta(m.Host)+"(:[0-9]+)?")
 	}
 	for name, s := range m.Headers {
 		out = append(out, name+" "+words(s))
@@ -225,10 +225,7 @@ func conditions(m mesh.Match) []string {
 }
 
 func words(s mesh.StringMatch) string {
-	switch {
-	case s.Present:
-		return "present true"
-	case s.Regex != "":
+	if s.Regex != "" {
 		return "regex " + s.Regex
 	}
 	return "exact " + s.Exact

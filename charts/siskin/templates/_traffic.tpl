@@ -25,16 +25,31 @@ its readable part and a hash. */}}
 {{- end -}}
 
 {{/* The condition that a request has one of the first n buckets: (list $ n). */}}
-{{- define "siskin.match" -}}
+{{- define "siskin.conditions" -}}
 {{- $traffic := (index . 0).Values.traffic -}}
 {{- $buckets := include "siskin.buckets" (index . 1) -}}
-- headers:
+headers:
 {{- if eq $traffic.stickiness.mode "header" }}
-    {{ (index . 0).Values.traffic.stickiness.header }}:
-      regex: {{ printf "^(%s)$" $buckets | quote }}
+  {{ (index . 0).Values.traffic.stickiness.header }}:
+    regex: {{ printf "^(%s)$" $buckets | quote }}
 {{- else }}
-    cookie:
-      regex: {{ printf `(^|.*;\s*)%s=(%s)(;.*|$)` (include "siskin.cookie" (index . 0)) $buckets | quote }}
+  cookie:
+    regex: {{ printf `(^|.*;\s*)%s=(%s)(;.*|$)` (include "siskin.cookie" (index . 0)) $buckets | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* The matches of requests under conditions, or under none (list $ ""): in the mesh those to the service's port, and at the gateways,
+whose ports are others, all. */}}
+{{- define "siskin.matches" -}}
+{{- $service := (index . 0).Values.traffic.service -}}
+- port: {{ int $service.port }}
+{{- if $service.gateways }}
+  gateways: [mesh]
+{{- end }}
+{{- with index . 1 }}{{ . | nindent 2 }}{{ end }}
+{{- if $service.gateways }}
+- gateways: {{ toJson $service.gateways }}
+{{- with index . 1 }}{{ . | nindent 2 }}{{ end }}
 {{- end }}
 {{- end -}}
 
