@@ -16,9 +16,9 @@ import (
 //	draw or weighted    the rest: with a cookie a bucket is drawn and kept, without one every request is drawn anew
 //	hashed-<rollout>    instead of these where a header is hashed
 //
-// A variant without buckets has its pin only. The routes of each further HTTP port come before these, with its number at the
-// end of their names: what is left is for the service's own port, and for gateways, whose ports are others. There are no
-// routes where no port speaks HTTP (see Streams). The traffic must be valid (see Validate).
+// A variant without buckets has its pin only. The routes of each further HTTP port come before these, with its number in their
+// matches and at the end of their names. A route without one is for the service's own port, and for gateways, whose ports have
+// numbers of their own. There are no routes where no port speaks HTTP (see Streams). The traffic must be valid (see Validate).
 func Routes(t Traffic) []Route {
 	var all []Route
 	for _, p := range t.Service.Ports {
@@ -80,10 +80,12 @@ type Stream struct {
 	Destinations []Destination
 }
 
-// Streams are the ports that speak TCP or TLS, in the order of their numbers.
+// Streams are the ports that speak TCP or TLS: further ones in the order of their numbers, then the service's own, to which whatever
+// comes for none of them leads at a gateway.
 func Streams(t Traffic) []Stream {
+	further := slices.SortedFunc(slices.Values(t.Service.Ports), func(a, b Port) int { return a.Number - b.Number })
 	var all []Stream
-	for _, p := range append([]Port{{t.Service.Port, t.Service.Protocol}}, t.Service.Ports...) {
+	for _, p := range append(further, Port{t.Service.Port, t.Service.Protocol}) {
 		if p.Protocol != TCP && p.Protocol != TLS {
 			continue
 		}
@@ -95,7 +97,6 @@ func Streams(t Traffic) []Stream {
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b Stream) int { return a.Port.Number - b.Port.Number })
 	return all
 }
 

@@ -51,6 +51,7 @@ var refusedGoldens = map[string][]string{
 	},
 	"hash": routeRefused(0), "hash-stable": routeRefused(0), "mirror-hash": routeRefused(0),
 	"tcp":   {"VirtualService spec.tcp"},
+	"tls":   {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"ports": {"VirtualService spec.tcp", "VirtualService spec.tls"},
 	"policy": {
 		"DestinationRule spec.subsets[0].trafficPolicy.connectionPool", "DestinationRule spec.subsets[0].trafficPolicy.loadBalancer.localityLbSetting",

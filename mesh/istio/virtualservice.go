@@ -80,7 +80,7 @@ func entriesTo(s mesh.Service, port int) []entry {
 }
 
 // streamEntriesTo are the ways to a port that speaks TCP or TLS. Nothing but a number tells streams apart, so a gateway leads to a
-// further port where its server has the port's number, and else to the service's own port.
+// further port where its server has the port's number, and else to the service's own port, which comes last.
 func streamEntriesTo(s mesh.Service, port int) []entry {
 	if port != s.Port {
 		return []entry{{port: uint32(port)}}
