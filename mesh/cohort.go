@@ -18,11 +18,11 @@ type Cohort struct {
 
 // cohort sends them to the canary; there is no such route without one.
 func cohort(t Traffic) []Route {
-	i := canaryOf(t)
-	if t.Cohort == nil || i < 0 {
+	canary, there := t.Canary()
+	if t.Cohort == nil || !there {
 		return nil
 	}
-	r := Route{Name: "canary-cohort", Destinations: []Destination{destination(t.Shares[i], Buckets)}}
+	r := Route{Name: "canary-cohort", Destinations: []Destination{destination(canary, Buckets)}}
 	units := []Match{{}}
 	if t.Cohort.Buckets != nil {
 		units = bucketMatches(t, t.Cohort.Buckets)

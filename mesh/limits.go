@@ -33,6 +33,8 @@ const (
 	StreamPort Feature = "TCP and TLS ports"
 	// Cohorts are requests that meet the canary whatever their bucket.
 	Cohorts Feature = "a cohort"
+	// Controls are the cohort's units that stay where they are.
+	Controls Feature = "a cohort with a control"
 	// FollowTiers is services behind that follow the variant.
 	FollowTiers Feature = "tiers"
 	// Pins are testers who reach a version by VariantHeader before any unit does.
@@ -49,7 +51,7 @@ const (
 
 // Features lists all features.
 func Features() []Feature {
-	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Quotas, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts, Mirrors}
+	return []Feature{Split, HeaderBuckets, CookieBuckets, Variants, RateLimits, Quotas, Exposure, Policies, Delegation, MorePorts, StreamPort, Cohorts, Controls, FollowTiers, HashUnits, RunVersions, Pins, PreviewHosts, Mirrors}
 }
 
 // Limits say what a data plane can do, and why it cannot do the rest.
@@ -113,6 +115,7 @@ func (t Traffic) asks() []Feature {
 	need(Mirrors, t.Mirror > 0)
 	need(RunVersions, t.Serving != nil)
 	need(Cohorts, t.Cohort != nil)
+	need(Controls, t.Cohort != nil && t.Cohort.Buckets != nil)
 	need(FollowTiers, len(t.Tiers) > 0)
 	need(Exposure, len(t.Service.Hosts)+len(t.Service.Gateways) > 0)
 	return all

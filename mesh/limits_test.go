@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 		t.Shares = append(t.Shares, Share{Variant: "a", Version: "v3"}, Share{Variant: "b", Version: "v4"})
 	}
 	why := map[Feature]string{
-		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Quotas: "q", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", HashUnits: "u", Pins: "n", PreviewHosts: "v", Mirrors: "i", Variants: "at most 3",
+		Split: "s", HeaderBuckets: "h", CookieBuckets: "c", RateLimits: "r", Quotas: "q", Exposure: "e", Policies: "p", Delegation: "d", MorePorts: "m", StreamPort: "t", FollowTiers: "f", Cohorts: "o", Controls: "l", HashUnits: "u", Pins: "n", PreviewHosts: "v", Mirrors: "i", Variants: "at most 3",
 	}
 	everything := Limits{Plane: "P", Can: Features()}
 	nothing := Limits{Plane: "P", Why: why}
@@ -38,6 +38,7 @@ func TestLimits(t *testing.T) {
 		"Delegated":   {"Delegation is asked for by its field.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Delegate = true }, []Feature{Delegation}},
 		"Ports":       {"So are ports, and what they speak.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}} }, []Feature{MorePorts, StreamPort}},
 		"Cohort":      {"So is a cohort.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}, nil} }, []Feature{Cohorts}},
+		"Control":     {"With a control it is more.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets, Cohorts}, Why: why}, func(t *Traffic) { t.Cohort = &Cohort{"x-fleet", []string{"a"}, []int{1}} }, []Feature{Controls}},
 		"Tiers":       {"So are tiers.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Tiers = []Tier{{"a", 80}} }, []Feature{FollowTiers}},
 		"Hash":        {"So is a hash.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.HashHeader = "x-vehicle" }, []Feature{HashUnits}},
 		"Mirror":      {"So is a mirror.", Limits{Plane: "P", Can: []Feature{Split, HeaderBuckets, CookieBuckets}, Why: why}, func(t *Traffic) { t.Mirror = 10 }, []Feature{Mirrors}},
@@ -94,6 +95,15 @@ func TestEveryFieldAsks(t *testing.T) {
 		reflect.TypeFor[Traffic](): {"Rollout", "Service", "VersionLabel", "Shares", "BucketHeader", "Cookie", "Cohort", "HashHeader", "RateLimit", "Policy", "Tiers", "Serving", "Preview", "PreviewHosts", "Mirror"},
 		reflect.TypeFor[Service](): {"Namespace", "Name", "Port", "TargetPort", "Hosts", "Gateways", "Delegate", "Protocol", "Ports"},
 		reflect.TypeFor[Share]():   {"Variant", "Version", "Buckets"},
+		// What follows is looked into, or goes with its feature: a plane that has it has all of it.
+		reflect.TypeFor[Cohort]():      {"Header", "Values", "Buckets"},
+		reflect.TypeFor[Cookie]():      {"Name", "MaxAgeSeconds"},
+		reflect.TypeFor[Port]():        {"Number", "Protocol"},
+		reflect.TypeFor[Tier]():        {"Name", "Port"},
+		reflect.TypeFor[Serving]():     {"Predictor", "Revisions", "Tried"},
+		reflect.TypeFor[RateLimit]():   {"RequestsPerSecond", "Burst", "Ports", "OnlyCanary", "At", "Selector", "Gateway", "Global"},
+		reflect.TypeFor[PortLimit]():   {"Number", "RequestsPerSecond", "Burst"},
+		reflect.TypeFor[GlobalLimit](): {"Host", "Port", "Domain", "Requests", "Unit", "TimeoutMillis", "Deny"},
 	}
 	for kind, fields := range known {
 		for f := range kind.Fields() {

@@ -11,12 +11,17 @@ func (t Traffic) Copies() *Mirror {
 	if t.Mirror == 0 {
 		return nil
 	}
-	return &Mirror{Version: t.Shares[canaryOf(t)].Version, Percent: t.Mirror}
+	canary, _ := t.Canary()
+	return &Mirror{Version: canary.Version, Percent: t.Mirror}
 }
 
-// canaryOf is the index of the canary's share; -1 for none.
-func canaryOf(t Traffic) int {
-	return slices.IndexFunc(t.Shares, func(s Share) bool { return s.Variant == Canary })
+// Canary is the canary's share, if there is one.
+func (t Traffic) Canary() (Share, bool) {
+	i := slices.IndexFunc(t.Shares, func(s Share) bool { return s.Variant == Canary })
+	if i < 0 {
+		return Share{}, false
+	}
+	return t.Shares[i], true
 }
 
 // validateMirror checks that there is a canary to copy to, that all users are stable's, so that copies are compared with
@@ -26,7 +31,7 @@ func (t Traffic) validateMirror() error {
 		return nil
 	}
 	errs := []error{between("mirror", t.Mirror, 1, 100)}
-	if canaryOf(t) < 0 {
+	if _, there := t.Canary(); !there {
 		errs = append(errs, fmt.Errorf("mirror %d: must have a share of the variant %q to copy to", t.Mirror, Canary))
 	}
 	if len(t.Shares) > 0 && len(t.Shares[0].Buckets) != Buckets {

@@ -9,19 +9,16 @@ import (
 // previewed sends the requests for the preview hosts to the canary; there is no such route without one, and then these hosts
 // are like any other.
 func previewed(t Traffic) []Route {
-	i := slices.IndexFunc(t.Shares, func(s Share) bool { return s.Variant == Canary })
-	if len(t.PreviewHosts) == 0 || i < 0 {
+	canary, there := t.Canary()
+	if len(t.PreviewHosts) == 0 || !there {
 		return nil
 	}
-	r := Route{Name: "canary-hosts", Destinations: []Destination{destination(t.Shares[i], Buckets)}}
+	r := Route{Name: "canary-hosts", Destinations: []Destination{destination(canary, Buckets)}}
 	for _, host := range t.PreviewHosts {
 		r.Matches = append(r.Matches, Match{Host: host})
 	}
 	return []Route{r}
 }
-
-// previewHostForm is a host without a wildcard: one name, which is compared as a whole.
-var previewHostForm = newForm(subdomain, 253, "a host name, such as \"preview.example.com\"")
 
 func (t Traffic) validatePreviewHosts() error {
 	if len(t.PreviewHosts) == 0 {
@@ -31,7 +28,7 @@ func (t Traffic) validatePreviewHosts() error {
 	taken := append([]string{t.Service.FQDN()}, t.Service.Hosts...)
 	for i, host := range t.PreviewHosts {
 		field := fmt.Sprintf("previewHosts[%d]", i)
-		errs = append(errs, previewHostForm.check(field, host))
+		errs = append(errs, plainHostForm.check(field, host))
 		if slices.Contains(taken, host) {
 			errs = append(errs, fmt.Errorf("%s %q: must be given once, and not be a host of the service", field, host))
 		}

@@ -29,6 +29,7 @@ func TestPreviewHosts(t *testing.T) {
 			}{
 				{"preview.example.com", "", Canary},
 				{"next.example.com", "", Canary},
+				{"Preview.Example.COM", "", Canary},
 				{"predict.example.com", "", owner(traffic, b)},
 				{"", "", owner(traffic, b)},
 				{"preview.example.com", "stable", Stable},
@@ -59,7 +60,7 @@ func TestPreviewHostsValidate(t *testing.T) {
 		change func(*Traffic)
 		want   string
 	}{
-		"Form":     {func(t *Traffic) { t.PreviewHosts = []string{"Preview"} }, `previewHosts[0] "Preview": must be a host name`},
+		"Form":     {func(t *Traffic) { t.PreviewHosts = []string{"Preview"} }, `previewHosts[0] "Preview": must be a host name without a wildcard`},
 		"Wildcard": {func(t *Traffic) { t.PreviewHosts = []string{"*.example.com"} }, "must be a host name"},
 		"Twice":    {func(t *Traffic) { t.PreviewHosts = []string{"a.b", "a.b"} }, `previewHosts[1] "a.b": must be given once`},
 		"Service":  {func(t *Traffic) { t.PreviewHosts = t.Service.Hosts }, "not be a host of the service"},

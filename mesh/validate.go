@@ -31,7 +31,7 @@ var (
 	variantForm   = newForm(label, 32, "a DNS label, such as \"canary\"")
 	subdomainForm = newForm(subdomain, 63, "a DNS name, such as \"coolant\"")
 	hostForm      = newForm(`([*][.])?`+subdomain, 253, "a host name, such as \"predict.example.com\"")
-	ownHostForm   = newForm(subdomain, 253, "a host name, such as \"ratelimit.edge.svc.cluster.local\"")
+	plainHostForm = newForm(subdomain, 253, "a host name without a wildcard, such as \"ratelimit.edge.svc.cluster.local\"")
 	domainForm    = newForm(value, 127, "letters, digits, '-', '_' and '.', such as \"edge.coolant\"")
 	gatewayForm   = newForm(`(`+label+`/)?`+subdomain, 253, "a gateway, such as \"edge/public\"")
 	versionForm   = newForm(value, 63, "a label value, such as \"v2\"")
@@ -79,6 +79,7 @@ func (t Traffic) Validate() error {
 		t.Cookie.validate(),
 		t.RateLimit.validate(),
 		t.validateQuota(),
+		t.validateLimitedGateway(),
 		t.validatePortLimits(),
 		validatePolicy(t.Policy),
 		t.validateStreams(),
@@ -126,10 +127,18 @@ func (t Traffic) validateHash() error {
 
 // validateStreams refuses what a service whose own port is a stream cannot have.
 func (t Traffic) validateStreams() error {
-	if p := t.Service.Protocol; (p == TCP || p == TLS) && (t.BucketHeader != "" || t.HashHeader != "" || t.Cookie != nil || t.RateLimit != nil) {
-		return fmt.Errorf("service.protocol %q: may not be specified with bucketHeader, hashHeader, cookie or rateLimit, which need HTTP", p)
+	p := t.Service.Protocol
+	if p != TCP && p != TLS {
+		return nil
 	}
-	return nil
+	var errs []error
+	if t.BucketHeader != "" || t.HashHeader != "" || t.Cookie != nil || t.RateLimit != nil {
+		errs = append(errs, fmt.Errorf("service.protocol %q: may not be specified with bucketHeader, hashHeader, cookie or rateLimit, which need HTTP", p))
+	}
+	if t.Preview {
+		errs = append(errs, fmt.Errorf("service.protocol %q: may not be specified with preview, where no connection can name a variant", p))
+	}
+	return errors.Join(errs...)
 }
 
 // between checks a number against its bounds, both included.
@@ -334,7 +343,7 @@ func (t Traffic) validateQuota() error {
 	}
 	g := t.RateLimit.Global
 	errs := []error{
-		ownHostForm.check("rateLimit.global.host", g.Host),
+		plainHostForm.check("rateLimit.global.host", g.Host),
 		between("rateLimit.global.port", g.Port, 1, 65535),
 		domainForm.check("rateLimit.global.domain", t.QuotaDomain()),
 		between("rateLimit.global.requests", g.Requests, 1, maxQuota),
@@ -346,7 +355,18 @@ func (t Traffic) validateQuota() error {
 	if t.RateLimit.At == AtGateway && len(t.Service.Hosts) == 0 {
 		errs = append(errs, fmt.Errorf("rateLimit.global: may not be specified at %q without service.hosts, which tell the service's requests there", AtGateway))
 	}
+	if t.RateLimit.At == AtGateway && slices.ContainsFunc(t.Service.Hosts, func(h string) bool { return strings.HasPrefix(h, "*") }) {
+		errs = append(errs, fmt.Errorf("service.hosts %q: may not have a wildcard with rateLimit.global at %q, where the Gateway may name each host behind it by itself", t.Service.Hosts, AtGateway))
+	}
 	return errors.Join(errs...)
+}
+
+// validateLimitedGateway checks that requests come through a gateway that counts: it knows them by where the routes lead.
+func (t Traffic) validateLimitedGateway() error {
+	if t.RateLimit == nil || t.RateLimit.At != AtGateway || len(t.Service.Gateways) > 0 || t.Service.Delegate {
+		return nil
+	}
+	return fmt.Errorf("rateLimit.at %q: may not be specified without service.gateways, which lead to the service", AtGateway)
 }
 
 // validatePlace checks that the proxies that count are named, in a way that the place knows.

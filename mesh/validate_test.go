@@ -20,24 +20,32 @@ func TestValidate(t *testing.T) {
 		"Exposed": {"Hosts enter through gateways.", func(t *Traffic) {
 			t.Service.Hosts, t.Service.Gateways = []string{"predict.example.com", "*.example.org"}, []string{"edge/public"}
 		}, nil},
-		"Limited":      {"A burst of 0 is the rate.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, nil},
-		"Policy":       {"A policy is an object of known fields.", func(t *Traffic) { t.Policy = []byte(`{"tls":{"mode":"DISABLE"}}`) }, nil},
-		"PolicyField":  {"Others would be lost.", func(t *Traffic) { t.Policy = []byte(`{"tunnel":{}}`) }, []string{"policy.tunnel", `one of ["connectionPool"`}},
-		"PolicyShape":  {"Nor is it a list.", func(t *Traffic) { t.Policy = []byte(`[]`) }, []string{`policy "[]"`, "must be an object"}},
-		"Delegate":     {"What is delegated to has no hosts of its own.", func(t *Traffic) { t.Service.Delegate = true }, nil},
-		"DelegateHost": {"Those are the user's to say.", func(t *Traffic) { t.Service.Delegate, t.Service.Gateways = true, []string{"a"} }, []string{"service.gateways", "with service.delegate"}},
-		"DelegateTCP":  {"Istio delegates HTTP only.", func(t *Traffic) { t.Service.Delegate, t.Service.Ports = true, []Port{{9000, TCP}} }, []string{`service.ports[0].protocol "TCP"`, `must be "HTTP" with`}},
-		"Ports":        {"Ports beside the service's own.", func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}, {9001, HTTP}} }, nil},
-		"PortTwice":    {"Each is there once.", func(t *Traffic) { t.Service.Ports = []Port{{8080, TCP}} }, []string{"service.ports[0].number 8080", "given once"}},
-		"PortProtocol": {"A port speaks something.", func(t *Traffic) { t.Service.Ports = []Port{{8081, ""}} }, []string{`service.ports[0].protocol ""`, `"HTTP", "TCP" or "TLS"`}},
-		"StickyStream": {"A stream has no headers.", func(t *Traffic) { t.Service.Protocol = TCP }, []string{`service.protocol "TCP"`, "which need HTTP"}},
-		"Tiers":        {"Services behind.", func(t *Traffic) { t.Tiers = []Tier{{"a", 80}, {"b", 81}} }, nil},
-		"TierName":     {"A tier is a service.", func(t *Traffic) { t.Tiers = []Tier{{"A", 80}} }, []string{`tiers[0].name "A"`, "must be a DNS label"}},
-		"TierTwice":    {"A request passes each once.", func(t *Traffic) { t.Tiers = []Tier{{"a", 80}, {"a", 81}} }, []string{`tiers[1].name "a"`, "given once"}},
-		"TierOfTCP":    {"A stream has no header to follow.", func(t *Traffic) { *t = ramp(5, false, false); t.Service.Protocol, t.Tiers = TCP, []Tier{{"a", 80}} }, []string{"tiers", "no header to follow"}},
+		"Limited":       {"A burst of 0 is the rate.", func(t *Traffic) { t.RateLimit = &RateLimit{RequestsPerSecond: 1} }, nil},
+		"Policy":        {"A policy is an object of known fields.", func(t *Traffic) { t.Policy = []byte(`{"tls":{"mode":"DISABLE"}}`) }, nil},
+		"PolicyField":   {"Others would be lost.", func(t *Traffic) { t.Policy = []byte(`{"tunnel":{}}`) }, []string{"policy.tunnel", `one of ["connectionPool"`}},
+		"PolicyShape":   {"Nor is it a list.", func(t *Traffic) { t.Policy = []byte(`[]`) }, []string{`policy "[]"`, "must be an object"}},
+		"Delegate":      {"What is delegated to has no hosts of its own.", func(t *Traffic) { t.Service.Delegate = true }, nil},
+		"DelegateHost":  {"Those are the user's to say.", func(t *Traffic) { t.Service.Delegate, t.Service.Gateways = true, []string{"a"} }, []string{"service.gateways", "with service.delegate"}},
+		"DelegateTCP":   {"Istio delegates HTTP only.", func(t *Traffic) { t.Service.Delegate, t.Service.Ports = true, []Port{{9000, TCP}} }, []string{`service.ports[0].protocol "TCP"`, `must be "HTTP" with`}},
+		"Ports":         {"Ports beside the service's own.", func(t *Traffic) { t.Service.Ports = []Port{{9000, TCP}, {9001, HTTP}} }, nil},
+		"PortTwice":     {"Each is there once.", func(t *Traffic) { t.Service.Ports = []Port{{8080, TCP}} }, []string{"service.ports[0].number 8080", "given once"}},
+		"PortProtocol":  {"A port speaks something.", func(t *Traffic) { t.Service.Ports = []Port{{8081, ""}} }, []string{`service.ports[0].protocol ""`, `"HTTP", "TCP" or "TLS"`}},
+		"StickyStream":  {"A stream has no headers.", func(t *Traffic) { t.Service.Protocol = TCP }, []string{`service.protocol "TCP"`, "which need HTTP"}},
+		"PreviewStream": {"A connection names no variant.", func(t *Traffic) { *t = ramp(5, false, false); t.Service.Protocol, t.Preview = TLS, true }, []string{`service.protocol "TLS"`, "with preview"}},
+		"Tiers":         {"Services behind.", func(t *Traffic) { t.Tiers = []Tier{{"a", 80}, {"b", 81}} }, nil},
+		"TierName":      {"A tier is a service.", func(t *Traffic) { t.Tiers = []Tier{{"A", 80}} }, []string{`tiers[0].name "A"`, "must be a DNS label"}},
+		"TierTwice":     {"A request passes each once.", func(t *Traffic) { t.Tiers = []Tier{{"a", 80}, {"a", 81}} }, []string{`tiers[1].name "a"`, "given once"}},
+		"TierOfTCP":     {"A stream has no header to follow.", func(t *Traffic) { *t = ramp(5, false, false); t.Service.Protocol, t.Tiers = TCP, []Tier{{"a", 80}} }, []string{"tiers", "no header to follow"}},
 		"LimitGateway": {"A gateway is known by its pods.", func(t *Traffic) {
+			t.Service.Gateways = []string{"edge/public"}
 			t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: AtGateway, Selector: map[string]string{"istio": "a"}}
 		}, nil},
+		"LimitDelegated": {"The user's routes may be bound to it.", func(t *Traffic) {
+			t.Service.Delegate, t.RateLimit = true, &RateLimit{RequestsPerSecond: 1, At: AtGateway, Gateway: "public"}
+		}, nil},
+		"LimitNoGateway": {"A gateway that leads nowhere counts nothing.", func(t *Traffic) {
+			t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: AtGateway, Gateway: "public"}
+		}, []string{`rateLimit.at "Gateway"`, "without service.gateways"}},
 		"LimitBoth": {"Or by its name, not by both.", func(t *Traffic) {
 			t.RateLimit = &RateLimit{RequestsPerSecond: 1, At: AtGateway, Selector: map[string]string{"istio": "a"}, Gateway: "b"}
 		}, []string{"rateLimit.selector map[istio:a]", "one without the other"}},
@@ -51,6 +59,10 @@ func TestValidate(t *testing.T) {
 		"QuotaNoHosts": {"Without hosts nothing tells them apart.", func(t *Traffic) {
 			t.RateLimit = &RateLimit{At: AtGateway, Gateway: "public", Global: quota()}
 		}, []string{"rateLimit.global", `"Gateway" without service.hosts`}},
+		"QuotaWildcard": {"A Gateway names what is behind a wildcard as it likes.", func(t *Traffic) {
+			t.Service.Hosts, t.Service.Gateways = []string{"*.example.com"}, []string{"edge/public"}
+			t.RateLimit = &RateLimit{At: AtGateway, Gateway: "public", Global: quota()}
+		}, []string{`service.hosts ["*.example.com"]`, "may not have a wildcard with rateLimit.global"}},
 		"QuotaBurst": {"A burst is of a rate.", func(t *Traffic) { t.RateLimit = &RateLimit{Burst: 5, Global: quota()} }, []string{"rateLimit.requestsPerSecond 0"}},
 		"PortLimits": {"A port may have a rate of its own.", func(t *Traffic) {
 			t.Service.Ports = []Port{{8081, HTTP}}

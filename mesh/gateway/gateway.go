@@ -17,7 +17,9 @@
 //	  hosts              names, short names, "*.suffix" and "*"; an older object keeps a host that two objects claim
 //	  gateways           the object, or the match, counts when it names one of Identity.Gateways ("mesh" by default)
 //	  match              name, uri, ignoreUriCase, scheme, method, authority, headers, withoutHeaders, queryParams, port,
-//	                     gateways, sourceLabels, sourceNamespace; exact, prefix and regex (RE2, of the whole value)
+//	                     gateways, sourceLabels, sourceNamespace; exact, prefix and regex (RE2, of the whole value). The port is
+//	                     the authority's where the services of the object's hosts have it, else the first that they have; one
+//	                     for which no route is possible is as if there were no object
 //	  route              weights by share of their sum; headers set, add and remove per route and per destination
 //	  redirect           uri, authority, scheme, port, redirectCode
 //	  directResponse     status, body

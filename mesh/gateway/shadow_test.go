@@ -52,6 +52,7 @@ func TestCompare(t *testing.T) {
 		"EncodedSame": {"And the same when they do not.", encoded, whole(200, "ab"), shadowSame},
 		"TooLong":     {"Half of an answer is none.", response{status: 200}, json("a"), shadowSkipped},
 		"CopyTooLong": {"Nor is half of a copy's.", json("a"), response{status: 200}, shadowSkipped},
+		"LongStatus":  {"A status says enough, however much comes with it.", response{status: 200}, response{status: 500}, shadowDifferent},
 		"NoAnswer":    {"Where the request itself was not answered there is nothing to compare with.", response{whole: true}, json("a"), shadowSkipped},
 	}
 	for name, tc := range cases {
@@ -185,6 +186,31 @@ func TestShadowOfRetries(t *testing.T) {
 	}
 	if got := g.count(t, "istio_requests_total", "reporter", "destination", "destination_version", "v1"); got != 0 {
 		t.Errorf("%v requests arrived where nothing listens", got)
+	}
+}
+
+// TestShadowKeepsNoConnection: a request that asks for another protocol is not copied, and a canary that speaks one unasked has
+// failed. Neither keeps its place, nor the gateway from ending.
+func TestShadowKeepsNoConnection(t *testing.T) {
+	switches := func(w http.ResponseWriter, _ *http.Request) {
+		conn, out, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_ = out.Flush()
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	g := shadowed(t, says(200, "a"), switches, Options{MaxMirrors: 1})
+	g.get(t, "/", mesh.BucketHeader, "07", "Connection", "Upgrade", "Upgrade", "echo")
+	if got := g.count(t, "siskin_gateway_mirrored_requests_total", "result", mirrorDropped); got != 1 {
+		t.Errorf("%v copies were dropped, want that of the upgrade", got)
+	}
+	g.get(t, "/", mesh.BucketHeader, "07")
+	g.over()
+	if got := g.count(t, "siskin_gateway_mirrored_requests_total", "result", mirrorFailed); got != 1 {
+		t.Errorf("%v copies failed, want that which was answered in another protocol", got)
 	}
 }
 

@@ -30,6 +30,7 @@ func Limits() mesh.Limits {
 			mesh.Quotas:        "the Gateway API has no rate limit; limit at the gateway, or use provider Istio",
 			mesh.Policies:      "the Gateway API has no such policy; write a DestinationRule for the Services of the versions, or use provider Istio",
 			mesh.PreviewHosts:  "the hosts of an HTTPRoute hold for all its rules; preview by header, or use provider Istio",
+			mesh.Controls:      "the rule with more conditions wins whatever the order, so who has a pin would meet the cohort's version; use a cohort without a control, or provider Istio",
 			mesh.Delegation:    "an HTTPRoute belongs to a Service or a Gateway, not to other routes; use provider Istio",
 			mesh.MorePorts:     "the routes are written for one port; use provider Istio",
 			mesh.FollowTiers:   "routes for the tiers would need a Service for each of their versions; use provider Istio",
@@ -43,7 +44,8 @@ func Limits() mesh.Limits {
 // Render writes the traffic as an HTTPRoute.
 //
 // An HTTPRoute does not try its rules in order: the one with the most header conditions wins, and only among equals the
-// first. Every rule here has one condition or, the last one, none, so that the order of mesh.Routes holds.
+// first. Every rule here has one condition or, the last one, none, so that the order of mesh.Routes holds; a cohort with a control,
+// which would have two, is refused.
 func Render(t mesh.Traffic) (mesh.Object, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("rendering traffic of rollout %q: %w", t.Rollout, err)

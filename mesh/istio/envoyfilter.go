@@ -2,7 +2,6 @@ package istio
 
 import (
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/types/known/structpb"
 	api "istio.io/api/networking/v1alpha3"
@@ -117,11 +116,11 @@ func limitedPods(t mesh.Traffic) map[string]string {
 	if !t.RateLimit.OnlyCanary {
 		return labels
 	}
-	canary := slices.IndexFunc(t.Shares, func(s mesh.Share) bool { return s.Variant == mesh.Canary })
-	if canary < 0 {
+	canary, there := t.Canary()
+	if !there {
 		return nil
 	}
-	labels[t.VersionLabel] = t.Shares[canary].Version
+	labels[t.VersionLabel] = canary.Version
 	return labels
 }
 
@@ -140,8 +139,8 @@ func beforeRouter(context api.EnvoyFilter_PatchContext) *api.EnvoyFilter_EnvoyCo
 	}
 }
 
-// localRateLimit is the filter's configuration, with the bucket of a port; 0 for those that have none of their own. Both shares of requests that Envoy asks for are 100 %: every request
-// is counted, and every one above the limit is refused.
+// localRateLimit is the filter's configuration, with the bucket of a port; 0 is for ports that have none of their own. Envoy asks
+// for two shares of the requests, and both are 100 %: every one is counted, and every one above the limit is refused.
 func localRateLimit(l mesh.RateLimit, port int) map[string]any {
 	return map[string]any{
 		"name": rateLimitFilter,

@@ -172,7 +172,7 @@ func TestEnvoyKnowsTheQuota(t *testing.T) {
 		chains  []string
 		hosts   []string
 	}{
-		"Gateway": {"The hosts of the service alone are asked for.", "quota-gateway", true, "1.25s", []string{""}, []string{"*.fleet.example.com", "coolant.edge.svc.cluster.local", "predict.example.com"}},
+		"Gateway": {"The hosts of the service alone are asked for.", "quota-gateway", true, "1.25s", []string{""}, []string{"coolant.edge.svc.cluster.local", "fleet.example.com", "predict.example.com"}},
 		"Sidecar": {"Everything that a limited pod takes.", "quota-canary", false, "", []string{""}, nil},
 		"Waypoint": {"The chains of the service's ports.", "quota-waypoint", false, "", []string{
 			"inbound-vip|8080|http|coolant.edge.svc.cluster.local", "inbound-vip|8081|http|coolant.edge.svc.cluster.local",

@@ -33,6 +33,7 @@ func Limits() mesh.Limits {
 			mesh.StreamPort:    "an InferenceService splits requests; use provider Istio",
 			mesh.HashUnits:     "KServe draws every request; use provider Istio",
 			mesh.Cohorts:       "an InferenceService reads no header; use provider Istio",
+			mesh.Controls:      "an InferenceService reads no header; use provider Istio",
 			mesh.Pins:          "KServe reads no header; use provider Istio or GatewayAPI",
 			mesh.Mirrors:       "KServe copies no requests; use provider Istio, GatewayAPI or Seldon",
 			mesh.FollowTiers:   "an InferenceService passes no variant on; use provider Istio",

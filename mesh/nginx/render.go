@@ -31,6 +31,7 @@ func Limits() mesh.Limits {
 			mesh.Delegation:    "an Ingress leads to Services and not to other routes; use provider Istio",
 			mesh.MorePorts:     "the Ingresses are written for one port; use provider Istio",
 			mesh.Cohorts:       "it has one canary rule, which the weight takes; use provider Istio",
+			mesh.Controls:      "it has one canary rule, which the weight takes; use provider Istio",
 			mesh.Pins:          "its canary is found by one header, which holds the bucket; use provider Istio or GatewayAPI",
 			mesh.Mirrors:       "its mirror-target copies every request, and knows no share; use provider Istio, GatewayAPI or Seldon",
 			mesh.FollowTiers:   "it sees what enters the cluster and not what services send each other; use provider Istio",

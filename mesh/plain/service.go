@@ -30,6 +30,7 @@ func Limits() mesh.Limits {
 			mesh.MorePorts:     "the Service is written for one port; use provider Istio",
 			mesh.StreamPort:    "the Service is written for HTTP; use provider Istio",
 			mesh.Cohorts:       "a Service reads no header; use provider Istio",
+			mesh.Controls:      "a Service reads no header; use provider Istio",
 			mesh.Pins:          "a Service sees no headers; use provider Istio or GatewayAPI",
 			mesh.Mirrors:       "a Service sees connections and not requests; use provider Istio, GatewayAPI or Seldon",
 			mesh.FollowTiers:   "a Service passes no variant on; use provider Istio",

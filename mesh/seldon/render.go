@@ -27,6 +27,7 @@ func Limits() mesh.Limits {
 			mesh.MorePorts:     "Seldon has one port for all models; use provider Istio",
 			mesh.StreamPort:    "an Experiment splits inference requests and not connections; use provider Istio",
 			mesh.Cohorts:       "an Experiment reads no header; use provider Istio",
+			mesh.Controls:      "an Experiment reads no header; use provider Istio",
 			mesh.Pins:          "callers may name a Model themselves; use provider Istio or GatewayAPI",
 			mesh.FollowTiers:   "an Experiment passes no variant on; use provider Istio",
 			mesh.RunVersions:   "the Models are yours; use provider KServe",

@@ -44,6 +44,8 @@ type pass struct {
 	blind  error
 	// theirs are the fields of the service's policy that the user's own rules set, with the rule's name.
 	theirs map[string]string
+	// mixed is the name of a rule of the user's that hashes the service's requests too.
+	mixed string
 	// foreign is set when something that makes versions reachable belongs to somebody else: only a rollback goes on then.
 	foreign error
 	// unrendered is why the spec could not be rendered, in a pass that goes by an earlier one.

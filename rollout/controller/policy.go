@@ -45,11 +45,12 @@ func policyOf(ro *v1alpha1.Rollout, theirs map[string]string) json.RawMessage {
 	return raw
 }
 
-// lookAtRules reads which fields of the policy rules of the user set for the service: those stay the user's. When they
+// lookAtRules reads which fields of the policy rules of the user set for the service: those stay the user's; and whether one of
+// them hashes. When they
 // cannot be read, the subsets are left as they are until they can. Where the watch knows of no such rule, nothing is read;
 // one that it has not told of yet will wake the loop.
 func (r *Reconciler) lookAtRules(ctx context.Context, p *pass) {
-	if !setsPolicy(p.ro) {
+	if !mindsRules(p.ro) {
 		return
 	}
 	// What Siskin wrote carries the label; what is left are a few rules in each namespace.
@@ -76,6 +77,9 @@ func (r *Reconciler) lookAtRules(ctx context.Context, p *pass) {
 			if p.theirs[field] == "" || rule.GetName() < p.theirs[field] {
 				p.theirs[field] = rule.GetName()
 			}
+		}
+		if _, set, _ := unstructured.NestedMap(policy, "loadBalancer", "consistentHash"); set && (p.mixed == "" || rule.GetName() < p.mixed) {
+			p.mixed = rule.GetName()
 		}
 	}
 }
@@ -128,6 +132,9 @@ func (p *pass) restrictions() []string {
 				all = append(all, fmt.Sprintf("traffic.policy.%s is not written: DestinationRule %q sets it for the same host", field, rule))
 			}
 		}
+	}
+	if hashes(p.ro) && p.mixed != "" {
+		all = append(all, fmt.Sprintf("assignment.hash does not keep every unit: DestinationRule %q sets consistentHash for the same host, and proxies mix the two", p.mixed))
 	}
 	if p.ro.Spec.Assignment != nil {
 		for _, s := range mesh.Streams(trafficOf(p.ro)) {

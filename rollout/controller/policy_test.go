@@ -102,6 +102,30 @@ func TestPolicyOfTheUser(t *testing.T) {
 	}
 }
 
+// TestHashOfTheUser: a rule of the user's that hashes too moves units, which a condition says until the rule is gone.
+func TestHashOfTheUser(t *testing.T) {
+	w := running(t, 1, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Hash: &v1alpha1.HashAssignment{Header: "x-vehicle-id"}}
+	})
+	if got := w.restricted(); got != "" {
+		t.Errorf("Restricted without a rule: %q", got)
+	}
+	w.userRule("other", "coolant", map[string]any{"loadBalancer": map[string]any{"simple": "RANDOM"}})
+	w.userRule("mine", "coolant", map[string]any{"loadBalancer": map[string]any{"consistentHash": map[string]any{"httpHeaderName": "x-user"}}})
+	w.turn()
+	const want = `assignment.hash does not keep every unit: DestinationRule "mine" sets consistentHash for the same host, and proxies mix the two`
+	if got := w.restricted(); got != want {
+		t.Errorf("Restricted: got %q, want %q", got, want)
+	}
+	if err := w.client.Delete(t.Context(), w.object("networking.istio.io/v1", "DestinationRule", "mine")); err != nil {
+		t.Fatal(err)
+	}
+	w.turn()
+	if got := w.restricted(); got != "" {
+		t.Errorf("Restricted after the rule has gone: %q", got)
+	}
+}
+
 // TestPolicyRulesOutOfReach: while the user's rules cannot be read the subsets stay as they are, and a rollback does not wait.
 func TestPolicyRulesOutOfReach(t *testing.T) {
 	w := running(t, 1, withPolicy)

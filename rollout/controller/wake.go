@@ -44,7 +44,7 @@ func ofKind(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 	return o
 }
 
-// besideRule lists the rollouts that a rule of the user may concern: those of its namespace that set a policy themselves. Which
+// besideRule lists the rollouts that a rule of the user may concern: those of its namespace that it may disturb. Which
 // host the rule is about the metadata does not say.
 func (r *Reconciler) besideRule(ctx context.Context, rule client.Object) []ctrl.Request {
 	if rule.GetLabels()[v1alpha1.LabelRollout] != "" {
@@ -56,16 +56,21 @@ func (r *Reconciler) besideRule(ctx context.Context, rule client.Object) []ctrl.
 	}
 	var out []ctrl.Request
 	for i := range all.Items {
-		if ro := &all.Items[i]; setsPolicy(ro) {
+		if ro := &all.Items[i]; mindsRules(ro) {
 			out = append(out, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(ro)})
 		}
 	}
 	return out
 }
 
-// setsPolicy says whether a rollout says itself how proxies speak to its service.
-func setsPolicy(ro *v1alpha1.Rollout) bool {
-	return ro.Spec.Traffic != nil && ro.Spec.Traffic.Policy != nil
+// mindsRules says whether what the user's own rules say of the service changes what a rollout does: where it says itself how
+// proxies speak to the service, or lets a hash assign, which a rule may mix another one into.
+func mindsRules(ro *v1alpha1.Rollout) bool {
+	return (ro.Spec.Traffic != nil && ro.Spec.Traffic.Policy != nil) || hashes(ro)
+}
+
+func hashes(ro *v1alpha1.Rollout) bool {
+	return ro.Spec.Assignment != nil && ro.Spec.Assignment.Hash != nil
 }
 
 // respecified says whether an object's spec or labels changed: its status is nobody's business here.
