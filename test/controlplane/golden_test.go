@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -73,6 +74,21 @@ func rest(taken []mesh.Share) []int {
 	return buckets
 }
 
+// ports are the service's own and the further ones.
+func (g golden) ports() []mesh.Port {
+	own := mesh.Port{Number: g.traffic.Service.Port, Protocol: cmp.Or(g.traffic.Service.Protocol, mesh.HTTP)}
+	return append([]mesh.Port{own}, g.traffic.Service.Ports...)
+}
+
+// hosts are those for which the routes are; a wildcard stands for a name that it takes.
+func (g golden) hosts() []string {
+	all := []string{g.traffic.Service.FQDN()}
+	for _, host := range slices.Concat(g.traffic.Service.Hosts, g.traffic.PreviewHosts) {
+		all = append(all, strings.Replace(host, "*", "any", 1))
+	}
+	return all
+}
+
 // versions are those that take part, in the order of the shares.
 func (g golden) versions() []string {
 	var out []string
@@ -120,7 +136,12 @@ func (g golden) forGateway(t *testing.T) gateway.Objects {
 
 func (g golden) serviceEntry(t *testing.T) *networkingv1.ServiceEntry {
 	t.Helper()
-	endpoints := []any{}
+	ports, endpoints := []any{}, []any{}
+	for _, p := range g.ports() {
+		if p.Protocol == mesh.HTTP { // mesh/gateway knows no other
+			ports = append(ports, map[string]any{"number": p.Number, "name": fmt.Sprintf("http-%d", p.Number), "protocol": "HTTP"})
+		}
+	}
 	for i, v := range g.versions() {
 		endpoints = append(endpoints, map[string]any{"address": address(i), "labels": g.labels(v)})
 	}
@@ -128,8 +149,7 @@ func (g golden) serviceEntry(t *testing.T) *networkingv1.ServiceEntry {
 		"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": map[string]any{"name": service, "namespace": space},
 		"spec": map[string]any{
 			"hosts": []any{g.traffic.Service.FQDN()}, "location": "MESH_INTERNAL", "resolution": "STATIC",
-			"ports":     []any{map[string]any{"number": 8080, "name": "http", "protocol": "HTTP"}},
-			"endpoints": endpoints,
+			"ports": ports, "endpoints": endpoints,
 		},
 	}})
 }

@@ -61,9 +61,6 @@ func (w *meshWorld) limiter(v mesh.Variant) limiter {
 // shared says whether a limit counts elsewhere than in the pods.
 func shared(l *mesh.RateLimit) bool { return l != nil && l.At != "" && l.At != mesh.AtSidecar }
 
-// elsewhere says whether a rate limit service counts, or ports have buckets of their own.
-func elsewhere(l *mesh.RateLimit) bool { return l != nil && (l.Global != nil || len(l.Ports) > 0) }
-
 // limiters reads the rate limit of every HTTP port of a listener; there is one at least.
 func limiters(l *listenerv3.Listener) ([]limiter, error) {
 	managers, err := envoy.Managers(l)

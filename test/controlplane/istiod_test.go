@@ -1,9 +1,11 @@
 package controlplane_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,7 +14,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -22,10 +24,11 @@ import (
 	"github.com/siskin-dev/siskin/test/envoy"
 )
 
-// port is how a sidecar's routes to the service are called, and entry how a gateway's are.
+// port is how a sidecar's routes to the service are called, and entry how a gateway's are, which listens on entryPort.
 const (
-	port  = "8080"
-	entry = "http.80"
+	port      = "8080"
+	entry     = "http.80"
+	entryPort = 80
 )
 
 // TestIstiod gives istiod every golden output of mesh/istio and asks, as the proxies of a mesh do, what it makes of it.
@@ -37,13 +40,9 @@ func TestIstiod(t *testing.T) {
 			w := &meshWorld{Plane: p.For(t), golden: g, t: t}
 			w.apply()
 			t.Cleanup(w.remove)
-			if len(mesh.Routes(w.traffic)) == 0 {
-				return // streams alone: istiod takes them, and there are no routes to ask for
-			}
-			routes := w.sidecar()
-			w.router()
+			sidecar, gateway := w.sidecar(), w.router()
 			w.inbound()
-			w.requests(routes)
+			w.requests(sidecar, gateway)
 		})
 	}
 }
@@ -75,7 +74,11 @@ func (w *meshWorld) apply() {
 	for i, version := range w.versions() {
 		w.Pod(space, w.pod(i), address(i), w.labels(version))
 	}
-	w.Service(space, service, w.pods())
+	var ports []controlplane.Port
+	for _, p := range w.ports() {
+		ports = append(ports, controlplane.Port{Name: strings.ToLower(fmt.Sprintf("%s-%d", p.Protocol, p.Number)), Number: int64(p.Number)})
+	}
+	w.ServiceAt(space, service, w.pods(), ports...)
 	if w.traffic.Service.Delegate {
 		w.objects = append(w.objects, w.root())
 	}
@@ -124,31 +127,36 @@ func ingress() envoy.Node {
 	}
 }
 
-// sidecar checks what a caller's sidecar is told, and returns its routes.
-func (w *meshWorld) sidecar() *routev3.RouteConfiguration {
+// sidecar checks what a caller's sidecar is told about every port, and returns it.
+func (w *meshWorld) sidecar() envoy.Answer {
 	w.t.Helper()
-	var routes *routev3.RouteConfiguration
-	w.eventually("the sidecar's routes and clusters", caller(), func(a envoy.Answer) error {
-		routes = a.Routes[port]
-		return errors.Join(w.routesAre(routes, w.traffic.Service.FQDN()), w.clustersAre(a))
+	var answer envoy.Answer
+	w.eventually("the sidecar's routes, streams and clusters", caller(), func(a envoy.Answer) error {
+		answer = a
+		errs := []error{w.streamsAre(a), w.clustersAre(a)}
+		for _, p := range w.ports() {
+			if p.Protocol == mesh.HTTP {
+				errs = append(errs, w.routesAre(a.Routes[strconv.Itoa(p.Number)], p.Number))
+			}
+		}
+		return errors.Join(errs...)
 	})
-	return routes
+	return answer
 }
 
-// router checks what the gateway is told: the same routes for the hosts that enter there, else nothing of the service.
-func (w *meshWorld) router() {
+// router checks what the gateway is told, and returns it: the same routes for the hosts that enter there, else nothing of the
+// service.
+func (w *meshWorld) router() envoy.Answer {
 	w.t.Helper()
+	var answer envoy.Answer
 	w.eventually("the gateway's routes", ingress(), func(a envoy.Answer) error {
+		answer = a
 		if len(w.traffic.Service.Gateways) == 0 {
 			return w.absent(a.Routes[entry])
 		}
-		for _, host := range slices.Concat(w.traffic.Service.Hosts, w.traffic.PreviewHosts) {
-			if err := w.routesAre(a.Routes[entry], strings.Replace(host, "*", "any", 1)); err != nil {
-				return err
-			}
-		}
-		return w.clustersAre(a)
+		return errors.Join(w.routesAre(a.Routes[entry], entryPort), w.clustersAre(a))
 	})
+	return answer
 }
 
 // absent holds that a gateway that nobody named does not lead to the service.
@@ -162,50 +170,101 @@ func (w *meshWorld) absent(config *routev3.RouteConfiguration) error {
 	return nil
 }
 
-// routesAre compares the routes of a host with those that were meant, in order.
-func (w *meshWorld) routesAre(config *routev3.RouteConfiguration, host string) error {
+// routesAre compares the routes of every host with those that were meant for who comes to the port, in order.
+func (w *meshWorld) routesAre(config *routev3.RouteConfiguration, port int) error {
+	want := w.meant(mesh.Routes(w.traffic), mesh.Caller{Port: port}, w.traffic.Service.FQDN(), w.traffic.Service.Port)
+	var errs []error
+	for _, host := range w.hosts() {
+		errs = append(errs, routesOf(config, host, want))
+	}
+	return errors.Join(errs...)
+}
+
+// routesOf compares the routes of a host with those that were meant. None at all would prove nothing.
+func routesOf(config *routev3.RouteConfiguration, host string, want []envoy.Route) error {
 	vh := envoy.Host(config, host)
-	if vh == nil {
-		return fmt.Errorf("no virtual host serves %q", host)
+	if vh == nil || len(want) == 0 {
+		return fmt.Errorf("virtual host %v serves %q, for which %d routes are meant", vh, host, len(want))
 	}
 	got, err := envoy.Routes(vh)
 	if err != nil {
 		return err
 	}
-	if diff := cmp.Diff(w.meant(), got, cmpopts.IgnoreUnexported(envoy.Route{}), cmpopts.EquateEmpty()); diff != "" {
+	if diff := gocmp.Diff(want, got, cmpopts.IgnoreUnexported(envoy.Route{}), cmpopts.EquateEmpty()); diff != "" {
 		return fmt.Errorf("routes of %q: -meant, +istiod's:\n%s", host, diff)
 	}
 	return nil
 }
 
-// meant are the routes of the traffic in Envoy's terms: one for each match, of which all conditions must hold.
-func (w *meshWorld) meant() []envoy.Route {
+// streamsAre compares what becomes of connections to each port that speaks TCP or TLS.
+func (w *meshWorld) streamsAre(a envoy.Answer) error {
+	address := w.ClusterIP(space, service)
+	for _, s := range mesh.Streams(w.traffic) {
+		want := w.destinations(mesh.Route{Destinations: s.Destinations, Port: s.Port.Number}, w.traffic.Service.FQDN(), 0)
+		names := []string{""}
+		if s.Port.Protocol == mesh.TLS {
+			names = w.hosts()
+		}
+		for _, name := range names {
+			got, err := a.Streams(address, uint32(s.Port.Number), name)
+			if err != nil {
+				return err
+			}
+			if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || len(want) == 0 {
+				return fmt.Errorf("connections to port %d for %q: -meant, +istiod's:\n%s", s.Port.Number, name, diff)
+			}
+		}
+	}
+	return nil
+}
+
+// meant are routes to a service in Envoy's terms for somebody who comes to a port: one for each match, of which all conditions
+// must hold. istiod leaves out what is for other ports and other callers, and what would come after a route that takes everything.
+func (w *meshWorld) meant(routes []mesh.Route, by mesh.Caller, host string, own int) []envoy.Route {
 	var out []envoy.Route
-	for _, r := range mesh.Routes(w.traffic) {
+	for _, r := range routes {
 		matches := r.Matches
 		if len(matches) == 0 {
 			matches = []mesh.Match{{}}
 		}
 		for _, m := range matches {
-			if m.Port != 0 && strconv.Itoa(m.Port) != port {
-				continue // istiod tells each listener its own
+			if m.Port != 0 && m.Port != by.Port || !carries(by.Labels, m.Source) {
+				continue
 			}
-			e := envoy.Route{Name: r.Name, Match: conditions(m), Destinations: w.destinations(r)}
-			if w.traffic.HashHeader != "" && r.Name == w.traffic.HashRoute() {
-				e.Hash = []string{"decides", "header " + w.traffic.HashHeader}
+			out = append(out, w.meantOf(r, m, host, own))
+			if m.Host == "" && len(m.Headers)+len(m.Without) == 0 {
+				return out
 			}
-			if r.Mirror != nil {
-				// Envoy would append "-shadow" to the host, and istiod asks it not to.
-				e.Mirrors = []string{fmt.Sprintf("%s %d%%, host as it was", w.cluster(r.Mirror.Version), r.Mirror.Percent)}
-			}
-			if !r.NoRetries {
-				// Istio's default.
-				e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-			}
-			out = append(out, e)
 		}
 	}
 	return out
+}
+
+// carries says whether a caller's labels are, among others, those that are asked for.
+func carries(labels, asked map[string]string) bool {
+	for name, value := range asked {
+		if has, ok := labels[name]; !ok || has != value {
+			return false
+		}
+	}
+	return true
+}
+
+// meantOf is one match of a route in Envoy's terms.
+func (w *meshWorld) meantOf(r mesh.Route, m mesh.Match, host string, own int) envoy.Route {
+	e := envoy.Route{Name: r.Name, Match: conditions(m), Destinations: w.destinations(r, host, own)}
+	if w.traffic.HashHeader != "" && strings.HasPrefix(r.Name, w.traffic.HashRoute()) {
+		e.Hash = []string{"decides", "header " + w.traffic.HashHeader}
+	}
+	if r.Mirror != nil {
+		// Envoy would append "-shadow" to the host, and istiod asks it not to.
+		e.Mirrors = []string{fmt.Sprintf("%s %d%%, host as it was", cluster(cmp.Or(r.Port, own), r.Mirror.Version, host), r.Mirror.Percent)}
+	}
+	if !r.NoRetries {
+		// Istio's default.
+		e.Retries, e.RetryOn = 2, "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+	}
+	return e
 }
 
 // conditions are those of a match in the words of envoy.Route.
@@ -232,14 +291,14 @@ func words(s mesh.StringMatch) string {
 }
 
 // destinations are those of a route in Envoy's terms; a single one has no weight of its own.
-func (w *meshWorld) destinations(r mesh.Route) []envoy.Destination {
+func (w *meshWorld) destinations(r mesh.Route, host string, own int) []envoy.Destination {
 	var out []envoy.Destination
 	for _, d := range r.Destinations {
 		if d.Weight == 0 {
 			continue // istiod leaves it out
 		}
 		e := envoy.Destination{
-			Cluster: w.cluster(d.Version), Weight: uint32(d.Weight), SetRequest: d.SetRequest, SetResponse: d.SetResponse, AddResponse: d.AddResponse,
+			Cluster: cluster(cmp.Or(r.Port, own), d.Version, host), Weight: uint32(d.Weight), SetRequest: d.SetRequest, SetResponse: d.SetResponse, AddResponse: d.AddResponse,
 		}
 		if len(r.Destinations) == 1 {
 			e.Weight = 1
@@ -249,9 +308,13 @@ func (w *meshWorld) destinations(r mesh.Route) []envoy.Destination {
 	return out
 }
 
-// cluster is Istio's name for a version of the service.
+// cluster is Istio's name for a version of the service at its own port.
 func (w *meshWorld) cluster(version string) string {
-	return fmt.Sprintf("outbound|%s|%s|%s", port, istio.SubsetName(version), w.traffic.Service.FQDN())
+	return cluster(w.traffic.Service.Port, version, w.traffic.Service.FQDN())
+}
+
+func cluster(port int, version, host string) string {
+	return fmt.Sprintf("outbound|%d|%s|%s", port, istio.SubsetName(version), host)
 }
 
 // subset is what a proxy knows of a version.
@@ -260,12 +323,15 @@ type subset struct {
 	Policy    clusterv3.Cluster_LbPolicy
 }
 
-// clustersAre holds that each version is a cluster of its own pods and of nobody else's, that nothing hashes, and that
-// no other subset is there.
+// clustersAre holds that each version is a cluster of its own pods and of nobody else's at each port, that nothing hashes, and
+// that no other subset is there.
 func (w *meshWorld) clustersAre(a envoy.Answer) error {
 	got, want := map[string]subset{}, map[string]subset{}
 	for i, version := range w.versions() {
-		want[w.cluster(version)] = subset{[]string{address(i)}, clusterv3.Cluster_LEAST_REQUEST}
+		for _, p := range w.ports() {
+			at := net.JoinHostPort(address(i), strconv.Itoa(p.Number))
+			want[cluster(p.Number, version, w.traffic.Service.FQDN())] = subset{[]string{at}, clusterv3.Cluster_LEAST_REQUEST}
+		}
 	}
 	for name, c := range a.Clusters {
 		parts := strings.Split(name, "|")
@@ -275,12 +341,13 @@ func (w *meshWorld) clustersAre(a envoy.Answer) error {
 		s := subset{Policy: c.GetLbPolicy()}
 		for _, locality := range a.Endpoints[name].GetEndpoints() {
 			for _, e := range locality.GetLbEndpoints() {
-				s.Addresses = append(s.Addresses, e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress())
+				at := e.GetEndpoint().GetAddress().GetSocketAddress()
+				s.Addresses = append(s.Addresses, net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue()))))
 			}
 		}
 		got[name] = s
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		return fmt.Errorf("subsets: -meant, +istiod's:\n%s", diff)
 	}
 	return nil

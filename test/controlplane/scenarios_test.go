@@ -463,11 +463,29 @@ func (s *scenario) foreignEdit() {
 	s.routes("pin-canary", "pin-stable", "canary-buckets", "stable-buckets", "weighted")
 }
 
-// delegation lets a VirtualService of somebody else delegate to Siskin's, which is not written to.
+// delegation lets a VirtualService of somebody else delegate to Siskin's, which is not written to. What the user's route says
+// holds for all of ours.
 func (s *scenario) delegation() {
 	root := controlplane.Object("networking.istio.io/v1", "VirtualService", s.space, "root", nil)
-	root.Object["spec"] = map[string]any{
-		"hosts": []any{s.host(service)}, "http": []any{map[string]any{"delegate": map[string]any{"name": service}}},
+	root.Object["spec"] = map[string]any{"hosts": []any{s.host(service)}, "http": []any{map[string]any{
+		"delegate":   map[string]any{"name": service},
+		"rewrite":    map[string]any{"uri": "/api/", "authority": "model.example.com"},
+		"fault":      map[string]any{"delay": map[string]any{"fixedDelay": "1s", "percentage": map[string]any{"value": int64(2)}}},
+		"corsPolicy": map[string]any{"allowOrigins": []any{map[string]any{"exact": "https://fleet.example.com"}}},
+		"timeout":    "7s",
+	}}}
+	rewrite := []string{"path /api/", "host model.example.com"}
+	filters := []string{
+		`envoy.filters.http.cors {"allowOriginStringMatch":[{"exact":"https://fleet.example.com"}],"filterEnabled":{"defaultValue":{"numerator":100}},"forwardNotMatchingPreflights":true}`,
+		`envoy.filters.http.fault {"delay":{"fixedDelay":"1s","percentage":{"numerator":20000,"denominator":"MILLION"}}}`,
+	}
+	kept := func(routes []envoy.Route) error {
+		for _, r := range routes {
+			if r.Timeout != 7*time.Second || !slices.Equal(r.Rewrite, rewrite) || !slices.Equal(r.Filters, filters) {
+				return fmt.Errorf("what the user said is not on %+v", r)
+			}
+		}
+		return nil
 	}
 	s.Plane.Apply(root)
 	version := func() string {
@@ -481,10 +499,13 @@ func (s *scenario) delegation() {
 	ro.Spec.Traffic = &v1alpha1.TrafficSpec{Entry: "Delegate"}
 	s.start(ro)
 	s.split("v2", 5)
+	s.proxied("what the user said at a weight of 5", kept)
 	s.ask(v1alpha1.ActionPromote)
 	s.reach(25)
 	s.split("v2", 25)
+	s.proxied("what the user said at a weight of 25", kept)
 	s.takenBack()
+	s.proxied("what the user said after the abort", kept)
 	if after := version(); after != before {
 		s.t.Errorf("the user's VirtualService was written to: %v", root.GetManagedFields())
 	}

@@ -259,12 +259,13 @@ func (s *scenario) streams() {
 // opened waits until connections are drawn by these weights.
 func (s *scenario) opened(want map[string]uint32) {
 	s.t.Helper()
+	address := s.ClusterIP(s.space, service)
 	controlplane.Until(s.t, fmt.Sprintf("connections to be opened by %v", want), func(ctx context.Context) error {
 		a, err := envoy.Ask(ctx, s.ADS, s.caller())
 		if err != nil {
 			return err
 		}
-		all, err := a.Streams(8080, s.host(service))
+		all, err := a.Streams(address, 8080, s.host(service))
 		if err != nil {
 			return err
 		}

@@ -68,30 +68,63 @@ func (p *Plane) status(o *unstructured.Unstructured, status map[string]any) {
 	}
 }
 
+// Port is a port of a Service. Istio knows what it speaks by its name: "http", "tcp-9000".
+type Port struct {
+	Name   string
+	Number int64
+}
+
 // Service writes a Service for HTTP on port 8080 and its endpoints: pods by name and address.
 func (p *Plane) Service(namespace, name string, pods map[string]string) {
 	p.tb.Helper()
 	p.ServiceOf(namespace, name, "http", pods)
 }
 
-// ServiceOf is Service where the port speaks something else: Istio knows it by the port's name.
+// ServiceOf is Service where the port speaks something else.
 func (p *Plane) ServiceOf(namespace, name, protocol string, pods map[string]string) {
 	p.tb.Helper()
+	p.ServiceAt(namespace, name, pods, Port{protocol, 8080})
+}
+
+// ServiceAt is Service with other ports.
+func (p *Plane) ServiceAt(namespace, name string, pods map[string]string, ports ...Port) {
+	p.tb.Helper()
 	s := Object("v1", "Service", namespace, name, map[string]string{"app": name})
-	s.Object["spec"] = map[string]any{
-		"selector": map[string]any{"app": name},
-		"ports":    []any{map[string]any{"name": protocol, "port": int64(8080), "targetPort": int64(8080), "protocol": "TCP"}},
+	all := []any{}
+	for _, port := range ports {
+		all = append(all, map[string]any{"name": port.Name, "port": port.Number, "targetPort": port.Number, "protocol": "TCP"})
 	}
+	s.Object["spec"] = map[string]any{"selector": map[string]any{"app": name}, "ports": all}
 	p.Apply(s)
-	p.Endpoints(namespace, name, protocol, pods)
+	p.endpoints(namespace, name, pods, ports...)
+}
+
+// ClusterIP is the address of a Service.
+func (p *Plane) ClusterIP(namespace, name string) string {
+	p.tb.Helper()
+	s := Object("v1", "Service", namespace, name, nil)
+	if err := p.Client.Get(p.tb.Context(), client.ObjectKeyFromObject(s), s); err != nil {
+		p.tb.Fatal(err)
+	}
+	address, _, _ := unstructured.NestedString(s.Object, "spec", "clusterIP")
+	return address
 }
 
 // Endpoints writes the endpoints of a Service, which may come later, for its port of that name.
 func (p *Plane) Endpoints(namespace, name, port string, pods map[string]string) {
 	p.tb.Helper()
+	p.endpoints(namespace, name, pods, Port{port, 8080})
+}
+
+func (p *Plane) endpoints(namespace, name string, pods map[string]string, ports ...Port) {
+	p.tb.Helper()
 	slice := Object("discovery.k8s.io/v1", "EndpointSlice", namespace, name, map[string]string{"kubernetes.io/service-name": name})
 	slice.Object["addressType"] = "IPv4"
-	slice.Object["ports"] = []any{map[string]any{"name": port, "port": int64(8080), "protocol": "TCP"}}
+	all := []any{}
+	for _, port := range ports {
+		all = append(all, map[string]any{"name": port.Name, "port": port.Number, "protocol": "TCP"})
+	}
+	slice.Object["ports"] = all
 	endpoints := []any{}
 	for pod, address := range pods {
 		endpoints = append(endpoints, map[string]any{

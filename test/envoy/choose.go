@@ -27,8 +27,9 @@ func (q Request) header(name string) (string, bool) {
 	return strings.Join(values, separator), len(values) > 0
 }
 
-// Choose takes the first route that matches, and of its destinations the one on which the draw falls: they lie side by
-// side in their order, each as wide as its weight, and the draw counts modulo their sum. False when no route matches.
+// Choose takes the first route that matches, and of its destinations the one on which the draw falls, or the hash where one
+// decides: they lie side by side in their order, each as wide as its weight, and the draw counts modulo their sum. False when
+// no route matches.
 func Choose(routes []Route, q Request, draw uint64) (Route, Destination, bool) {
 	i := slices.IndexFunc(routes, func(r Route) bool { return r.holds(q) })
 	if i < 0 {
@@ -43,6 +44,11 @@ func Choose(routes []Route, q Request, draw uint64) (Route, Destination, bool) {
 		return r, Destination{}, false
 	}
 	at := draw % sum
+	if r.hash != nil {
+		if hash, there := r.hash(q); there {
+			at = hash % sum
+		}
+	}
 	for _, d := range r.Destinations {
 		if at < uint64(d.Weight) {
 			return r, d, true

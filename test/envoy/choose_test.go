@@ -2,12 +2,15 @@ package envoy
 
 import (
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -48,6 +51,18 @@ func split(weights map[string]uint32, order ...string) *routev3.RouteAction {
 		w.Clusters = append(w.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: name, Weight: wrapperspb.UInt32(weights[name])})
 	}
 	return &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: w}}
+}
+
+// hashing lets the hash of headers decide: v1 has one of two.
+func hashing(headers ...string) *routev3.RouteAction {
+	a := split(map[string]uint32{"v1": 1, "v2": 1}, "v1", "v2")
+	a.GetWeightedClusters().RandomValueSpecifier = &routev3.WeightedCluster_UseHashPolicy{UseHashPolicy: wrapperspb.Bool(true)}
+	for _, name := range headers {
+		a.HashPolicy = append(a.HashPolicy, &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: name},
+		}})
+	}
+	return a
 }
 
 func host(actions ...*routev3.Route) *routev3.VirtualHost {
@@ -94,6 +109,8 @@ func TestChoose(t *testing.T) {
 		"DrawEdge":        {"The last below the edge.", ten, get(), 8, "v1"},
 		"DrawNext":        {"The edge belongs to the next.", ten, get(), 9, "v2"},
 		"DrawModulo":      {"The draw counts modulo the sum.", ten, get(), 10, "v1"},
+		"Hash":            {"The hash decides (xxHash64 of \"a\" is d24ec4f1a98c6e5b), whatever the draw.", host(route(match(), hashing("H"))), get("a"), 0, "v2"},
+		"HashMissing":     {"Without the header the draw does.", host(route(match(), hashing("H"))), get(), 0, "v1"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +136,55 @@ func TestRefused(t *testing.T) {
 	once.RequestHeadersToAdd = []*corev3.HeaderValueOption{{AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT}}
 	mirrored := to("v1")
 	mirrored.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{ClusterHeader: "h"}}
+	action := func(set func(*routev3.RouteAction)) *routev3.VirtualHost {
+		a := to("v1")
+		set(a)
+		return host(route(match(), a))
+	}
+	of := func(set func(*routev3.Route)) *routev3.VirtualHost {
+		r := route(match(), to("v1"))
+		set(r)
+		return host(r)
+	}
+	retry := func(set func(*routev3.RetryPolicy)) *routev3.VirtualHost {
+		return action(func(a *routev3.RouteAction) { a.RetryPolicy = &routev3.RetryPolicy{}; set(a.RetryPolicy) })
+	}
+	whole := func(set func(*routev3.VirtualHost)) *routev3.VirtualHost {
+		vh := host(route(match(), to("v1")))
+		set(vh)
+		return vh
+	}
+	second := durationpb.New(time.Second)
+	added := []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "h", Value: "a"}}}
+	unknown := map[string]*anypb.Any{"f": {TypeUrl: "type.googleapis.com/nobody.knows.It"}}
 	for reason, vh := range map[string]*routev3.VirtualHost{
+		"another path": action(func(a *routev3.RouteAction) { a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Substitution: "/"} }),
+		"the upstream's host": action(func(a *routev3.RouteAction) {
+			a.HostRewriteSpecifier = &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)}
+		}),
+		"CORS": action(func(a *routev3.RouteAction) { a.Cors = &routev3.CorsPolicy{ExposeHeaders: "h"} }),
+		"a stream's duration": action(func(a *routev3.RouteAction) {
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: second}
+		}),
+		"an idle timeout":        action(func(a *routev3.RouteAction) { a.IdleTimeout = second }),
+		"a timeout for gRPC":     action(func(a *routev3.RouteAction) { a.MaxGrpcTimeout = second }),
+		"an inner redirect":      action(func(a *routev3.RouteAction) { a.InternalRedirectPolicy = &routev3.InternalRedirectPolicy{} }),
+		"a try's timeout":        retry(func(r *routev3.RetryPolicy) { r.PerTryTimeout = second }),
+		"a retry's header":       retry(func(r *routev3.RetryPolicy) { r.RetriableHeaders = []*routev3.HeaderMatcher{present("h", true, false)} }),
+		"a header taken away":    of(func(r *routev3.Route) { r.RequestHeadersToRemove = []string{"h"} }),
+		"an answer's taken away": of(func(r *routev3.Route) { r.ResponseHeadersToRemove = []string{"h"} }),
+		"a buffer's limit":       of(func(r *routev3.Route) { r.RequestBodyBufferLimit = wrapperspb.UInt64(1) }),
+		"a filter":               of(func(r *routev3.Route) { r.TypedPerFilterConfig = unknown }),
+		"a host's filter":        whole(func(vh *routev3.VirtualHost) { vh.TypedPerFilterConfig = unknown }),
+		"a host's header":        whole(func(vh *routev3.VirtualHost) { vh.RequestHeadersToAdd = added }),
+		"a host's answer":        whole(func(vh *routev3.VirtualHost) { vh.ResponseHeadersToAdd = added }),
+		"a host's mirror": whole(func(vh *routev3.VirtualHost) {
+			vh.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "v2"}}
+		}),
+		"a host's retries":        whole(func(vh *routev3.VirtualHost) { vh.RetryPolicy = &routev3.RetryPolicy{} }),
+		"a host's rate limit":     whole(func(vh *routev3.VirtualHost) { vh.RateLimits = []*routev3.RateLimit{{}} }),
+		"a host's CORS":           whole(func(vh *routev3.VirtualHost) { vh.Cors = &routev3.CorsPolicy{ExposeHeaders: "h"} }),
+		"hashes of two headers":   host(route(match(), hashing("g", "h"))),
 		"a query":                 host(route(query, to("v1"))),
 		"another comparison":      host(route(match(header("h", contains, nil)), to("v1"))),
 		"no comparison":           host(route(match(header("h", nil, nil)), to("v1"))),

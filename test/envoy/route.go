@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -8,11 +10,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"      // what is said to it can be read
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"     // and to this one
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3" // and to this one
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Route is a route of Envoy in plain values, with everything that decides who meets which cluster, and how.
@@ -28,11 +36,16 @@ type Route struct {
 	RetryCodes []uint32
 	// Timeout of the whole exchange; 0 is none.
 	Timeout time.Duration
-	// Hash policies ("decides" before them where they choose the destination), mirrors ("CLUSTER 10%", and whether copies keep the host) and what the route changes
-	// of filters, in words; Siskin's routes have none but the hashed one, and those of a shadow.
+	// Rewrite is what becomes of the path's beginning and of the host: "path /api/", "host a.example.com".
+	Rewrite []string
+	// Hash policies ("decides" before them where they choose the destination), mirrors ("CLUSTER 10%", and whether copies keep
+	// the host) and what the route says to filters, in words ("NAME JSON"; "host's" before what holds for the whole virtual
+	// host). Siskin's routes have none but the hashed one, and those of a shadow.
 	Hash, Mirrors, Filters []string
 
 	holds func(Request) bool
+	// hash is the one that stands for the draw, where one does and the request has what is hashed.
+	hash func(Request) (uint64, bool)
 }
 
 // Destination is a cluster, its weight, and the headers that choosing it writes. Values of set replace, those of add are
@@ -44,15 +57,37 @@ type Destination struct {
 	SetResponse, AddResponse map[string]string
 }
 
+// The fields that are read, and after them those that decide nothing about what a request meets: where a route comes from, and
+// what it is called in traces.
+var (
+	hostFields  = []string{"name", "domains", "routes", "typed_per_filter_config", "include_request_attempt_count"}
+	routeFields = []string{
+		"name", "match", "route", "request_headers_to_add", "response_headers_to_add", "typed_per_filter_config", "metadata", "decorator",
+	}
+	actionFields = []string{
+		"cluster", "weighted_clusters", "timeout", "max_grpc_timeout", "retry_policy", "hash_policy", "request_mirror_policies", "rate_limits",
+		"prefix_rewrite", "host_rewrite_literal", "cluster_not_found_response_code",
+	}
+	retryFields = []string{"num_retries", "retry_on", "retriable_status_codes", "retry_host_predicate", "host_selection_retry_max_attempts"}
+)
+
 // Routes reads the routes of a virtual host. What it does not know it refuses: an evaluation that leaves something out
 // would prove nothing.
 func Routes(vh *routev3.VirtualHost) ([]Route, error) {
+	if err := only(vh, hostFields...); err != nil {
+		return nil, fmt.Errorf("reading virtual host %q: %w", vh.GetName(), err)
+	}
+	shared, err := readFilters("host's ", vh.GetTypedPerFilterConfig())
+	if err != nil {
+		return nil, fmt.Errorf("reading virtual host %q: %w", vh.GetName(), err)
+	}
 	var out []Route
 	for i, r := range vh.GetRoutes() {
 		read, err := readRoute(r)
 		if err != nil {
 			return nil, fmt.Errorf("reading route %d (%q) of virtual host %q: %w", i, r.GetName(), vh.GetName(), err)
 		}
+		read.Filters = append(read.Filters, shared...)
 		out = append(out, read)
 	}
 	return out, nil
@@ -64,39 +99,113 @@ func readRoute(in *routev3.Route) (Route, error) {
 	if action == nil {
 		return out, fmt.Errorf("the action %T is not known", in.GetAction())
 	}
-	if err := out.readMatch(in.GetMatch()); err != nil {
-		return out, err
+	read := []func() error{
+		func() error { return only(in, routeFields...) },
+		func() error { return only(action, actionFields...) },
+		func() error { return out.readMatch(in.GetMatch()) },
+		func() error { return out.readDestinations(in, action) },
+		func() error { return out.readRetries(action.GetRetryPolicy()) },
+		func() error { return out.readTimeout(action) },
+		func() error { return out.readHash(action) },
+		func() error { return out.readMirrors(action.GetRequestMirrorPolicies()) },
 	}
-	if err := out.readDestinations(in, action); err != nil {
-		return out, err
-	}
-	out.Retries, out.RetryOn = action.GetRetryPolicy().GetNumRetries().GetValue(), action.GetRetryPolicy().GetRetryOn()
-	out.RetryCodes = action.GetRetryPolicy().GetRetriableStatusCodes()
-	if action.GetRetryPolicy() != nil && action.GetRetryPolicy().GetNumRetries() == nil {
-		out.Retries = 1 // Envoy's default
-	}
-	out.Timeout = action.GetTimeout().AsDuration()
-	for _, h := range action.GetHashPolicy() {
-		words := h.String()
-		if name := h.GetHeader().GetHeaderName(); name != "" {
-			words = "header " + name
-		}
-		out.Hash = append(out.Hash, words)
-	}
-	for _, m := range action.GetRequestMirrorPolicies() {
-		words, err := readMirror(m)
-		if err != nil {
+	for _, part := range read {
+		if err := part(); err != nil {
 			return out, err
 		}
-		out.Mirrors = append(out.Mirrors, words)
+	}
+	if to := action.GetPrefixRewrite(); to != "" {
+		out.Rewrite = append(out.Rewrite, "path "+to)
+	}
+	if to := action.GetHostRewriteLiteral(); to != "" {
+		out.Rewrite = append(out.Rewrite, "host "+to)
 	}
 	for _, l := range action.GetRateLimits() {
 		out.Filters = append(out.Filters, l.String())
 	}
-	for name := range in.GetTypedPerFilterConfig() {
-		out.Filters = append(out.Filters, name)
+	filters, err := readFilters("", in.GetTypedPerFilterConfig())
+	out.Filters = append(out.Filters, filters...)
+	return out, err
+}
+
+func (r *Route) readRetries(in *routev3.RetryPolicy) error {
+	if in == nil {
+		return nil
 	}
-	slices.Sort(out.Filters)
+	r.Retries, r.RetryOn, r.RetryCodes = in.GetNumRetries().GetValue(), in.GetRetryOn(), in.GetRetriableStatusCodes()
+	if in.GetNumRetries() == nil {
+		r.Retries = 1 // Envoy's default
+	}
+	return only(in, retryFields...)
+}
+
+// readTimeout refuses another one for gRPC.
+func (r *Route) readTimeout(in *routev3.RouteAction) error {
+	r.Timeout = in.GetTimeout().AsDuration()
+	//nolint:staticcheck // Istio sets the old field, since the one in its place has regressions.
+	if other := in.GetMaxGrpcTimeout(); other != nil && other.AsDuration() != r.Timeout {
+		return fmt.Errorf("the timeout is %s, and for gRPC %s", r.Timeout, other.AsDuration())
+	}
+	return nil
+}
+
+// readHash compiles the hash where it decides: that of a single header, as Envoy takes it.
+func (r *Route) readHash(in *routev3.RouteAction) error {
+	var names []string
+	for _, h := range in.GetHashPolicy() {
+		words, name := h.String(), h.GetHeader().GetHeaderName()
+		if name != "" {
+			words, names = "header "+name, append(names, strings.ToLower(name))
+		}
+		r.Hash = append(r.Hash, words)
+	}
+	if !in.GetWeightedClusters().GetUseHashPolicy().GetValue() {
+		return nil
+	}
+	if len(names) != 1 || len(in.GetHashPolicy()) != 1 {
+		return fmt.Errorf("a hash of anything but one header is not known: %v", r.Hash)
+	}
+	if err := only(in.GetHashPolicy()[0].GetHeader(), "header_name"); err != nil {
+		return err
+	}
+	r.Hash = append([]string{"decides"}, r.Hash...)
+	r.hash = func(q Request) (uint64, bool) {
+		value, there := q.header(names[0])
+		return xxhash.Sum64String(value), there
+	}
+	return nil
+}
+
+func (r *Route) readMirrors(in []*routev3.RouteAction_RequestMirrorPolicy) error {
+	for _, m := range in {
+		words, err := readMirror(m)
+		if err != nil {
+			return err
+		}
+		r.Mirrors = append(r.Mirrors, words)
+	}
+	return nil
+}
+
+// readFilters is what is said to filters, in words that are sorted.
+func readFilters(whose string, in map[string]*anypb.Any) ([]string, error) {
+	var out []string
+	for name, config := range in {
+		m, err := config.UnmarshalNew()
+		if err != nil {
+			return nil, fmt.Errorf("decoding what is said to filter %q: %w", name, err)
+		}
+		text, err := protojson.Marshal(m)
+		if err != nil {
+			return nil, fmt.Errorf("reading what is said to filter %q: %w", name, err)
+		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, text); err != nil { // its spaces differ from run to run
+			return nil, fmt.Errorf("reading what is said to filter %q: %w", name, err)
+		}
+		out = append(out, whose+name+" "+compact.String())
+	}
+	slices.Sort(out)
 	return out, nil
 }
 
@@ -208,18 +317,12 @@ func readString(in *matcherv3.StringMatcher) (words string, matches func(string)
 
 // readDestinations reads the single cluster or the weighted ones. What the route says of headers holds for each of them.
 func (r *Route) readDestinations(in *routev3.Route, action *routev3.RouteAction) error {
-	if len(in.GetRequestHeadersToRemove())+len(in.GetResponseHeadersToRemove()) > 0 {
-		return fmt.Errorf("headers to remove are not known")
-	}
 	switch to := action.GetClusterSpecifier().(type) {
 	case *routev3.RouteAction_Cluster:
 		r.Destinations = []Destination{{Cluster: to.Cluster, Weight: 1}}
 	case *routev3.RouteAction_WeightedClusters:
 		if err := only(to.WeightedClusters, "clusters", "use_hash_policy"); err != nil {
 			return err
-		}
-		if to.WeightedClusters.GetUseHashPolicy().GetValue() {
-			r.Hash = append(r.Hash, "decides")
 		}
 		for _, c := range to.WeightedClusters.GetClusters() {
 			d, err := readDestination(c)

@@ -8,26 +8,38 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 )
 
-// Streams are the destinations among which a connection to the port is drawn that asks for a server by name (SNI), of all
-// listeners on that port; none where no listener knows the name. A single destination has the weight 1.
-func (a Answer) Streams(port uint32, server string) ([]Destination, error) {
+// Streams are the destinations among which a connection to the address and port is drawn that asks for a server by name (SNI),
+// or for none where the name is empty; none where the name is not known there. The listener of the address itself comes before
+// the one of all addresses. A single destination has the weight 1.
+func (a Answer) Streams(address string, port uint32, server string) ([]Destination, error) {
 	var out []Destination
-	for _, l := range a.Listeners {
-		if l.GetAddress().GetSocketAddress().GetPortValue() != port {
+	l := a.listener(address, port)
+	for _, chain := range l.GetFilterChains() {
+		names := chain.GetFilterChainMatch().GetServerNames()
+		if server == "" && len(names) > 0 || server != "" && !slices.Contains(names, server) {
 			continue
 		}
-		for _, chain := range l.GetFilterChains() {
-			if !slices.Contains(chain.GetFilterChainMatch().GetServerNames(), server) {
-				continue
-			}
-			found, err := streams(chain)
-			if err != nil {
-				return nil, fmt.Errorf("reading listener %q: %w", l.GetName(), err)
-			}
-			out = append(out, found...)
+		found, err := streams(chain)
+		if err != nil {
+			return nil, fmt.Errorf("reading listener %q: %w", l.GetName(), err)
 		}
+		out = append(out, found...)
 	}
 	return out, nil
+}
+
+// listener is the one that takes connections to an address and port; nil for none.
+func (a Answer) listener(address string, port uint32) (all *listenerv3.Listener) {
+	for _, l := range a.Listeners {
+		switch at := l.GetAddress().GetSocketAddress(); {
+		case at.GetPortValue() != port:
+		case at.GetAddress() == address:
+			return l
+		case at.GetAddress() == "0.0.0.0":
+			all = l
+		}
+	}
+	return all
 }
 
 // streams are those of the chain's last filter, which sends connections on.
@@ -45,6 +57,9 @@ func streams(chain *listenerv3.FilterChain) ([]Destination, error) {
 	}
 	var out []Destination
 	for _, c := range proxy.GetWeightedClusters().GetClusters() {
+		if err := only(c, "name", "weight"); err != nil {
+			return nil, fmt.Errorf("the last filter of chain %q: %w", chain.GetName(), err)
+		}
 		out = append(out, Destination{Cluster: c.GetName(), Weight: c.GetWeight()})
 	}
 	return out, nil
