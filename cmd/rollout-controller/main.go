@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -46,6 +47,10 @@ func bind(fs *flag.FlagSet) run.Body {
 	fs.BoolVar(&s.LeaderElect, "leader-elect", true, "let one of several replicas act")
 	fs.StringVar(&s.LeaseNamespace, "lease-namespace", "", "namespace of the lease; the pod's when empty")
 	fs.BoolVar(&s.Rules, "prometheus-rules", true, "write a PrometheusRule for each rollout")
+	fs.Func("prometheus-rule-labels", "labels of every PrometheusRule, as name=value by comma: those by which Prometheus selects rules", func(text string) (err error) {
+		s.RuleLabels, err = labels.ConvertSelectorToLabelsMap(text)
+		return err
+	})
 	fs.BoolVar(&s.Events, "events", true, "record Kubernetes events")
 	fs.IntVar(&s.Workers, "workers", 16, "rollouts reconciled at once; at most half of them wait for Prometheus")
 	fs.DurationVar(&s.Lag, "evidence-lag", 5*time.Second, "how long after its end a block is complete in Prometheus")

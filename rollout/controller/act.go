@@ -227,7 +227,7 @@ func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
 
 // putRules writes the alert rules.
 func (r *Reconciler) putRules(ctx context.Context, p *pass) error {
-	rules := rulesFor(p.ro)
+	rules := rulesFor(p.ro, r.RuleLabels)
 	if r.calm.since(p, rules) {
 		return nil
 	}
@@ -281,9 +281,14 @@ func (r *Reconciler) put(ctx context.Context, p *pass, want *unstructured.Unstru
 	return true, nil
 }
 
-// marked says whether a live object carries the label, the owner and the signature that it should.
+// marked says whether a live object carries the labels, the owner and the signature that it should.
 func marked(ro *v1alpha1.Rollout, live, want *unstructured.Unstructured) bool {
 	signature, signed := want.GetAnnotations()[annotationEnded]
+	for name, value := range want.GetLabels() {
+		if live.GetLabels()[name] != value {
+			return false
+		}
+	}
 	return live.GetLabels()[v1alpha1.LabelRollout] == ro.Name && metav1.IsControlledBy(live, ro) &&
 		(!signed || live.GetAnnotations()[annotationEnded] == signature)
 }
@@ -320,12 +325,13 @@ func ours(ro *v1alpha1.Rollout, live *unstructured.Unstructured) bool {
 	return false
 }
 
-// own makes the rollout the object's controller, so that it goes when the rollout goes.
+// own makes the rollout the object's controller, so that it goes when the rollout goes. It does not block the deletion: nothing
+// waits for that, and a cluster that guards it (OwnerReferencesPermissionEnforcement) would ask for one more right.
 func own(ro *v1alpha1.Rollout, o *unstructured.Unstructured) {
 	yes := true
 	o.SetOwnerReferences([]metav1.OwnerReference{{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "Rollout", Name: ro.Name, UID: ro.UID,
-		Controller: &yes, BlockOwnerDeletion: &yes,
+		Controller: &yes,
 	}})
 }
 

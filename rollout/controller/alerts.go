@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -174,8 +175,9 @@ func (a notificationAlert) identity() string {
 }
 
 // rulesFor returns the PrometheusRule of a rollout. Its alerts are a safety net that does not run in the controller:
-// they need only Prometheus and Alertmanager, and reach the rollout's alerts gate through their labels.
-func rulesFor(ro *v1alpha1.Rollout) *unstructured.Unstructured {
+// they need only Prometheus and Alertmanager, and reach the rollout's alerts gate through their labels. The object gets labels
+// beside its own, by which a Prometheus may select it.
+func rulesFor(ro *v1alpha1.Rollout, beside map[string]string) *unstructured.Unstructured {
 	selector := fmt.Sprintf(`destination_service_name=%q,destination_service_namespace=%q`, ro.Spec.Service.Name, ro.Namespace)
 	canary := fmt.Sprintf(`%s,destination_version=%q`, selector, ro.Status.CanaryVersion)
 	labels := func(severity string) map[string]any {
@@ -203,6 +205,9 @@ func rulesFor(ro *v1alpha1.Rollout) *unstructured.Unstructured {
 	u.SetKind("PrometheusRule")
 	u.SetNamespace(ro.Namespace)
 	u.SetName(ro.Name)
-	u.SetLabels(map[string]string{v1alpha1.LabelRollout: ro.Name, "app.kubernetes.io/managed-by": "siskin"})
+	mark := map[string]string{}
+	maps.Copy(mark, beside)
+	maps.Copy(mark, map[string]string{v1alpha1.LabelRollout: ro.Name, "app.kubernetes.io/managed-by": "siskin"})
+	u.SetLabels(mark)
 	return u
 }

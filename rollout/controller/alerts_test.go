@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -214,12 +215,18 @@ func TestPrometheusRule(t *testing.T) {
 	w.restart()
 	w.deploy("v1", true)
 	w.until("stable", stableOn("v1"))
+	w.o.RuleLabels = map[string]string{"release": "prometheus", v1alpha1.LabelRollout: "mine"} // an operator adds what was forgotten
+	w.restart()
 	w.deploy("v2", true)
 	w.want("v2")
 	w.until("at step 1", atStep(1))
 	rules := w.find("monitoring.coreos.com/v1", "PrometheusRule", "coolant")
 	if rules == nil {
 		t.Fatal("the PrometheusRule is missing")
+	}
+	want := map[string]string{"release": "prometheus", v1alpha1.LabelRollout: "coolant", "app.kubernetes.io/managed-by": "siskin"}
+	if diff := cmp.Diff(want, rules.GetLabels()); diff != "" {
+		t.Errorf("labels of the PrometheusRule (-want +got):\n%s", diff)
 	}
 	groups, _, _ := unstructured.NestedSlice(rules.Object, "spec", "groups")
 	list, _, _ := unstructured.NestedSlice(groups[0].(map[string]any), "rules")

@@ -199,6 +199,8 @@ func TestNewOwner(t *testing.T) {
 	for _, kind := range []string{"VirtualService", "DestinationRule"} {
 		if refs := w.find(istioV1, kind, "coolant").GetOwnerReferences(); len(refs) != 1 || refs[0].UID != w.get().UID {
 			t.Errorf("owners of the %s: %+v, want the new rollout", kind, refs)
+		} else if refs[0].BlockOwnerDeletion != nil {
+			t.Errorf("the %s blocks the deletion of its rollout, for which a guarded cluster asks the right to rollouts/finalizers", kind)
 		}
 	}
 }

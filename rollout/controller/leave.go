@@ -120,7 +120,7 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	}
 	rest := append(objects.Subsets, objects.LimitKeys...)
 	if r.Rules {
-		rest = append(rest, rulesFor(p.ro))
+		rest = append(rest, rulesFor(p.ro, nil))
 	}
 	for _, o := range rest {
 		err = errors.Join(err, r.remove(ctx, p, o))

@@ -73,8 +73,9 @@ type Options struct {
 	// Questions is how many questions may be put to the source of evidence at once; 4 by default. The other workers stay
 	// free for what needs no evidence when the source is slow.
 	Questions int
-	// Rules makes the controller write a PrometheusRule for each rollout.
-	Rules bool
+	// Rules makes the controller write a PrometheusRule for each rollout, with RuleLabels beside its own.
+	Rules      bool
+	RuleLabels map[string]string
 	// Record tells people; nobody by default.
 	Record Recorder
 	// Metrics, none by default.

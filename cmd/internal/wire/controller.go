@@ -39,8 +39,9 @@ type Options struct {
 	// LeaderElect lets one of several replicas act. It needs the Lease API, and LeaseNamespace outside a cluster.
 	LeaderElect    bool
 	LeaseNamespace string
-	// Rules makes the controller write a PrometheusRule for each rollout.
-	Rules bool
+	// Rules makes the controller write a PrometheusRule for each rollout, with RuleLabels beside its own.
+	Rules      bool
+	RuleLabels map[string]string
 	// Events makes the controller record Kubernetes events. It needs the events API.
 	Events bool
 	// Workers is how many rollouts are reconciled at once; 16 by default. At most half of them wait for Prometheus.
@@ -90,7 +91,7 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	r, err := controller.New(controller.Options{
 		Questions: max(workers/2, 1),
 		Client:    mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Routers: routers,
-		Rules: o.Rules, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
+		Rules: o.Rules, RuleLabels: o.RuleLabels, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
 		Metrics: controller.NewMetrics(o.Registry),
 	})
 	if err != nil {
