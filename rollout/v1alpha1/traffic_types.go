@@ -21,11 +21,14 @@ type TrafficSpec struct {
 	// +optional
 	Entry string `json:"entry,omitempty"`
 	// protocol is what service.port speaks. TCP, and TLS that is not terminated, are split by weight as connections are
-	// opened; nothing is sticky, and a connection that is open stays where it is, also after a rollback.
+	// opened; nothing is sticky, and a connection that is open stays where it is, also after a rollback. TLS is known by the server
+	// that a client names: the service's host, service.hosts, NAME.NAMESPACE or NAME.NAMESPACE.svc. One that names another, or
+	// none, cannot connect.
 	// +kubebuilder:default=HTTP
 	// +optional
 	Protocol PortProtocol `json:"protocol,omitempty"`
-	// ports are further ports of the service, which are split alike.
+	// ports are further ports of the service, which are split alike. Ports that are not listed are as without Siskin. Through
+	// service.gateways HTTP comes to service.port alone, TCP and TLS to a further port where the gateway's server has its number.
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
 	// +listMapKey=number
