@@ -70,20 +70,21 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// TestREADME: the manifests that README.md shows are free of errors and need no advice.
-func TestREADME(t *testing.T) {
-	manifests := strings.Split(string(read(t, "../../../README.md")), "<<'EOF'\n")[1:]
-	var kinds []string
-	for _, m := range manifests {
-		m, _, _ = strings.Cut(m, "\nEOF\n")
-		r := newLinter(t).Lint(t.Context(), []byte(m))
+// TestExamples: the manifests that the documents show are free of errors and need no advice.
+func TestExamples(t *testing.T) {
+	for path, want := range map[string]string{
+		"../../../README.md":         "1 rollouts, 0 experiments",
+		"../../../rollout/DESIGN.md": "0 rollouts, 1 experiments",
+	} {
+		_, manifest, _ := strings.Cut(string(read(t, path)), "<<'EOF'\n")
+		manifest, _, _ = strings.Cut(manifest, "\nEOF\n")
+		r := newLinter(t).Lint(t.Context(), []byte(manifest))
 		for _, f := range r.Findings {
-			t.Errorf("README.md, line %d of a manifest: %s: %s: %s", f.Line, f.Level, f.Field, f.Message)
+			t.Errorf("%s, line %d of the manifest: %s: %s: %s", path, f.Line, f.Level, f.Field, f.Message)
 		}
-		kinds = append(kinds, fmt.Sprintf("%d rollouts, %d experiments", r.Rollouts, r.Experiments))
-	}
-	if diff := cmp.Diff([]string{"1 rollouts, 0 experiments", "0 rollouts, 1 experiments"}, kinds); diff != "" {
-		t.Errorf("manifests of README.md (-want +got):\n%s", diff)
+		if got := fmt.Sprintf("%d rollouts, %d experiments", r.Rollouts, r.Experiments); got != want {
+			t.Errorf("%s shows %s, want %s", path, got, want)
+		}
 	}
 }
 
