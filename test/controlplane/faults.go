@@ -8,20 +8,30 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"strings"
-	"sync/atomic"
+	"slices"
+	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 )
 
-// Faults stands between the controller and the API server. While it is broken, it answers requests with an error; watches
-// that are open stay so.
+// Faults stands between the controller and the API server. It keeps what the controller asks, and answers requests with an
+// error while they are broken; watches that are open stay so.
 type Faults struct {
 	// Kubeconfig is the controller's, through here.
 	Kubeconfig string
 
-	broken  atomic.Pointer[string] // the resource that is, "" for all
-	refused atomic.Int64
+	mu     sync.Mutex // guards the rest
+	broken func(Request) bool
+	all    []Request
+}
+
+// Request is what the controller asked.
+type Request struct {
+	Method, Path string
+	// At is when it came, and Refused says that it was broken.
+	At      time.Time
+	Refused bool
 }
 
 // StartFaults runs one until the test ends.
@@ -39,8 +49,7 @@ func (p *Plane) StartFaults() *Faults {
 		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(api) },
 	}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if what := f.broken.Load(); what != nil && strings.Contains(r.URL.Path, *what) {
-			f.refused.Add(1)
+		if f.refuses(Request{Method: r.Method, Path: r.URL.Path}) {
 			http.Error(w, "broken by the test", http.StatusInternalServerError)
 			return
 		}
@@ -53,12 +62,26 @@ func (p *Plane) StartFaults() *Faults {
 	return f
 }
 
-// Break makes every further request fail that is for a resource, such as "destinationrules", until Heal; every request at all
-// for "".
-func (f *Faults) Break(resource string) { f.broken.Store(&resource) }
+// refuses says whether a request is broken, and keeps it.
+func (f *Faults) refuses(q Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q.At, q.Refused = time.Now(), f.broken != nil && f.broken(q)
+	f.all = append(f.all, q)
+	return q.Refused
+}
 
-// Heal ends that.
-func (f *Faults) Heal() { f.broken.Store(nil) }
+// Break makes those requests fail from now on, and no others, and returns how many were asked before. Nil ends it.
+func (f *Faults) Break(broken func(Request) bool) (before int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken = broken
+	return len(f.all)
+}
 
-// Refused counts the requests that failed.
-func (f *Faults) Refused() int64 { return f.refused.Load() }
+// Requests are those after the first so many.
+func (f *Faults) Requests(before int) []Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.all[before:])
+}

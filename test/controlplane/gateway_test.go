@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/mesh"
 	"github.com/siskin-dev/siskin/mesh/gateway"
@@ -79,8 +81,11 @@ func (w *world) end(b *backend) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 10*time.Second)
 	defer cancel()
-	if err := errors.Join(b.Shutdown(ctx), <-b.ended); !errors.Is(err, http.ErrServerClosed) {
+	if err := b.Shutdown(ctx); err != nil {
 		w.t.Errorf("stopping a backend: %v", err)
+	}
+	if err := <-b.ended; !errors.Is(err, http.ErrServerClosed) {
+		w.t.Errorf("serving: %v", err)
 	}
 }
 
@@ -102,6 +107,7 @@ type front struct {
 	t        *testing.T
 	url      string
 	client   *http.Client
+	loaded   atomic.Bool // from then on no request may fail
 	requests [kindsOfRequest]atomic.Int64
 	failed   atomic.Int64
 }
@@ -166,13 +172,27 @@ func (f *front) request(ctx context.Context, kind, bucket int) (*http.Request, s
 	return r, body, nil
 }
 
-// send sends one request, and returns the version that answered. Anything but the right answer is an error.
-func (f *front) send(ctx context.Context, client *http.Client, kind, bucket int) (string, error) {
+// send sends one request and counts it, and returns the version that answered. Under load an error is a failure of the test,
+// but for a request that the context cut off.
+func (f *front) send(ctx context.Context, by *http.Client, kind, bucket int) (string, error) {
+	version, err := f.exchange(ctx, by, kind, bucket)
+	switch {
+	case !f.loaded.Load() || ctx.Err() != nil:
+	case err == nil:
+		f.requests[kind].Add(1)
+	case f.failed.Add(1) <= 20:
+		f.t.Errorf("%s: a request of kind %d and bucket %02d failed: %v", time.Now().Format(time.RFC3339Nano), kind, bucket, err)
+	}
+	return version, err
+}
+
+// exchange sends one request. Anything but the right answer is an error.
+func (f *front) exchange(ctx context.Context, by *http.Client, kind, bucket int) (string, error) {
 	r, body, err := f.request(ctx, kind, bucket)
 	if err != nil {
 		return "", err
 	}
-	res, err := client.Do(r)
+	res, err := by.Do(r)
 	if err != nil {
 		return "", err
 	}
@@ -194,8 +214,9 @@ func (f *front) call(ctx context.Context, bucket int) (string, error) {
 }
 
 // load sends requests of all kinds and buckets until the test ends: some hundred a second, from some browsers and from
-// vehicles. Each one that fails is a failure of the test.
+// vehicles. Each request that fails from now on, whoever sends it, is a failure of the test.
 func (f *front) load() {
+	f.loaded.Store(true)
 	ctx, stop := context.WithCancel(f.t.Context())
 	var senders sync.WaitGroup
 	f.t.Cleanup(func() { stop(); senders.Wait() })
@@ -205,19 +226,14 @@ func (f *front) load() {
 			defer pace.Stop()
 			browser := f.browser()
 			for n := sender; ctx.Err() == nil; n += 8 {
-				kind, client := n/8%kindsOfRequest, f.client
+				kind, by := n/8%kindsOfRequest, f.client
 				if kind == browses {
-					client = browser
+					by = browser
 				}
 				if n%100 < 8 {
 					browser = f.browser() // somebody new
 				}
-				if _, err := f.send(ctx, client, kind, n%rollout.Buckets); err != nil && ctx.Err() == nil {
-					if f.failed.Add(1) <= 20 {
-						f.t.Errorf("%s: request %d of kind %d failed: %v", time.Now().Format(time.RFC3339Nano), n, kind, err)
-					}
-				}
-				f.requests[kind].Add(1)
+				_, _ = f.send(ctx, by, kind, n%rollout.Buckets) // it tells of an error
 				<-pace.C
 			}
 		})
@@ -233,8 +249,8 @@ func (f *front) browser() *http.Client {
 	return &http.Client{Transport: f.client.Transport, Timeout: f.client.Timeout, Jar: jar}
 }
 
-// sent is how many requests of all kinds were sent.
-func (f *front) sent() (n int64) {
+// answered is how many requests of all kinds were answered as they should be.
+func (f *front) answered() (n int64) {
 	for i := range f.requests {
 		n += f.requests[i].Load()
 	}
@@ -261,9 +277,17 @@ func TestGateway(t *testing.T) {
 	})
 	w.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
 
+	controlplane.Until(t, "the first route", func(ctx context.Context) error { // the gateway begins with all there is
+		return w.Client.Get(ctx, client.ObjectKey{Namespace: space, Name: service}, &networkingv1.VirtualService{})
+	})
+
 	f := open(t, p)
-	settle(t, f, "v1", rollout.Others(nil))
+	controlplane.Until(t, "the gateway to know the service", func(ctx context.Context) error {
+		_, err := f.call(ctx, 0)
+		return err
+	})
 	f.load()
+	settle(t, f, "v1", rollout.Others(nil))
 	for round := range *rounds {
 		stable := w.get().Status.StableVersion
 		tried := other(stable)
@@ -277,7 +301,12 @@ func TestGateway(t *testing.T) {
 		w.down(leaves, running[leaves])
 		delete(running, leaves)
 	}
-	t.Logf("%d requests (%d reads, %d writes, %d streams, %d that take long, %d of browsers) while %d rollouts ran; %d failed", f.sent(),
+	for kind := range f.requests {
+		if f.requests[kind].Load() == 0 {
+			t.Errorf("no request of kind %d was answered", kind)
+		}
+	}
+	t.Logf("%d requests (%d reads, %d writes, %d streams, %d that take long, %d of browsers) were answered while %d rollouts ran; %d failed", f.answered(),
 		f.requests[reads].Load(), f.requests[writes].Load(), f.requests[streams].Load(), f.requests[works].Load(), f.requests[browses].Load(),
 		*rounds, f.failed.Load())
 }

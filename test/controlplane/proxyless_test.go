@@ -158,15 +158,15 @@ type user interface {
 	call(ctx context.Context, bucket int) (version string, err error)
 }
 
-// settle waits until exactly these buckets meet the version.
+// settle waits until exactly these buckets meet the version. Another version is waited for; a call that fails is a failure.
 func settle(t *testing.T, c user, version string, want []int) {
 	t.Helper()
-	controlplane.Until(t, fmt.Sprintf("%d buckets on %s", len(want), version), func(ctx context.Context) error {
+	controlplane.Until(t, fmt.Sprintf("%d buckets on %s", len(want), version), func(context.Context) error {
 		var got []int
 		for b := range rollout.Buckets {
-			met, err := c.call(ctx, b)
+			met, err := c.call(t.Context(), b) // which has a deadline of its own
 			if err != nil {
-				return fmt.Errorf("a call of bucket %02d: %w", b, err)
+				t.Fatalf("a call of bucket %02d failed: %v", b, err)
 			}
 			if met == version {
 				got = append(got, b)
@@ -326,6 +326,7 @@ func TestProxyless(t *testing.T) {
 	prometheus := p.StartPrometheus("global: {scrape_interval: 1s}\n")
 	first := p.StartController("first", prometheus, "--grace=1s")
 	p.Apply(controlplane.NamespaceOf(space), backends(t, "v1", "v2"))
+	history := p.Record(space)
 	w.create(5, 25, 50)
 	w.deploy("v1")
 	w.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
@@ -357,6 +358,10 @@ func TestProxyless(t *testing.T) {
 	for round := range *rounds {
 		w.round(a, round%2 == 0)
 		settle(t, a, w.get().Status.StableVersion, rollout.Others(nil))
+	}
+	madeFirst(t, history)
+	if n := a.raced.Load(); n > all.calls.Load()/1000 {
+		t.Errorf("%d attempts raced with the client's own update, which are more than one in a thousand: a route was there before its cluster", n)
 	}
 	t.Logf("%d calls while %d rollouts ran; %d attempts raced with the client's own update", all.calls.Load(), *rounds+1, a.raced.Load())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -26,8 +27,9 @@ import (
 // scenario is a namespace with a service of three versions, seen through the routes that istiod gives a caller.
 type scenario struct {
 	*world
-	number int
-	faults *controlplane.Faults
+	number  int
+	faults  *controlplane.Faults
+	history *controlplane.History
 }
 
 // scenarios are played by TestScenarios. The table in test/README.md says which of them other projects have.
@@ -50,27 +52,64 @@ func scenarios() map[string]func(*scenario) {
 func TestScenarios(t *testing.T) {
 	p := controlplane.Start(t)
 	faults := p.StartFaults()
-	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s", "--kubeconfig="+faults.Kubeconfig)
+	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s", "--evidence-lag=1s",
+		"--kubeconfig="+faults.Kubeconfig)
 	for i, name := range slices.Sorted(maps.Keys(scenarios())) {
 		t.Run(name, func(t *testing.T) {
 			q := p.For(t)
-			s := &scenario{&world{Plane: q, t: t, Client: reader(t, q), space: strings.ToLower(name)}, i, faults}
+			s := &scenario{&world{Plane: q, t: t, Client: reader(t, q), space: strings.ToLower(name)}, i, faults, q.Record(strings.ToLower(name))}
 			s.Plane.Apply(controlplane.NamespaceOf(s.space))
+			t.Cleanup(s.leave)
 			s.serve(service, "v1", "v2", "v3")
 			scenarios()[name](s)
+			madeFirst(t, s.history)
 		})
 	}
 	allowed(t, p)
 }
 
-// TestTable holds that the table of what other projects test names every scenario.
+// leave deletes the rollouts of the scenario, so that nobody looks at them while others are played. It does not wait for that.
+func (s *scenario) leave() {
+	if err := s.Client.DeleteAllOf(context.WithoutCancel(s.t.Context()), &v1alpha1.Rollout{}, client.InNamespace(s.space)); err != nil {
+		s.t.Errorf("deleting the scenario's rollouts: %v", err)
+	}
+}
+
+// madeFirst holds that no route ever led to what the DestinationRules did not make reachable at that moment.
+func madeFirst(t *testing.T, h *controlplane.History) {
+	t.Helper()
+	for _, err := range controlplane.Unmade(h.Changes()) {
+		t.Error(err)
+	}
+}
+
+// TestTable holds that the table of what other projects test names every scenario, and nothing that is not there.
 func TestTable(t *testing.T) {
 	table := string(read(t, filepath.Join("..", "README.md")))
+	_, table, _ = strings.Cut(table, "\n| theirs | ours |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
 	for name := range scenarios() {
 		if !strings.Contains(table, "`"+name+"`") {
 			t.Errorf("the table in test/README.md does not say what scenario %s is for", name)
 		}
 	}
+	for _, named := range regexp.MustCompile("`([A-Z][A-Za-z]*)`").FindAllStringSubmatch(table, -1) {
+		if name := named[1]; scenarios()[name] == nil && !declared(t, name) {
+			t.Errorf("the table in test/README.md names %s, which is no scenario and no test here", name)
+		}
+	}
+}
+
+// declared says whether there is a test of the name in this folder.
+func declared(t *testing.T, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		return strings.Contains(string(read(t, file)), "func "+name+"(t *testing.T)")
+	})
 }
 
 // serve makes a Service and a ready pod of each version.
@@ -326,46 +365,71 @@ func (s *scenario) abortWithoutCanary() {
 	s.takenBack()
 }
 
-// abortThroughErrors aborts while the API server answers the controller with errors only, for five seconds.
+// abortThroughErrors aborts while the API server answers the controller with errors only, until it waits its longest between
+// two tries; then only the write that counts fails. As soon as that can succeed, all traffic leaves the canary by it.
 func (s *scenario) abortThroughErrors() {
 	s.start(s.rollout(25))
 	s.split("v2", 25)
-	before := s.faults.Refused()
-	s.faults.Break("")
-	s.t.Cleanup(s.faults.Heal)
-	broke := time.Now()
+	before, wrote := s.faults.Break(func(controlplane.Request) bool { return true }), s.writes()
+	s.t.Cleanup(func() { s.faults.Break(nil) })
 	s.ask(v1alpha1.ActionAbort)
-	controlplane.Until(s.t, "five seconds of errors", func(context.Context) error {
-		if n, d := s.faults.Refused()-before, time.Since(broke); n < 2 || d < 5*time.Second {
-			return fmt.Errorf("%d requests refused in %s", n, d)
+	s.refused(before, 8, "GET", s.path("siskin.dev/v1alpha1", "rollouts"))
+
+	route := s.path("networking.istio.io/v1", "virtualservices")
+	isWrite := func(q controlplane.Request) bool { return q.Method != "GET" && q.Path == route }
+	reads := s.faults.Break(isWrite)
+	s.refused(reads, 3, "PATCH", route)
+	s.split("v2", 25)
+	refused := s.faults.Break(nil)
+	healed := time.Now()
+	s.all("v1")
+	after := s.faults.Requests(refused)
+	first := slices.IndexFunc(after, isWrite)
+	// A try fails every second by then. If the wait went on doubling, the next one would come after ten.
+	if d := after[first].At.Sub(healed); d > 3*time.Second {
+		s.t.Errorf("the route was written %s after it could be", d)
+	}
+	if n := s.writes() - wrote; n != 1 {
+		s.t.Errorf("the way back took %d writes of the route, want one", n)
+	}
+	s.t.Logf("%d requests were refused in %s; the route was written %s after the last of them", refused-before,
+		healed.Sub(s.faults.Requests(before)[0].At).Round(time.Millisecond), after[first].At.Sub(healed).Round(time.Millisecond))
+	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
+}
+
+// path is that of an object with the service's name.
+func (s *scenario) path(api, resource string) string {
+	return "/apis/" + api + "/namespaces/" + s.space + "/" + resource + "/" + service
+}
+
+// refused waits until so many requests of the method and path, after the first so many of all, were refused.
+func (s *scenario) refused(before, times int, method, path string) {
+	s.t.Helper()
+	controlplane.Until(s.t, fmt.Sprintf("%d refused requests %s %s", times, method, path), func(context.Context) error {
+		n := 0
+		for _, q := range s.faults.Requests(before) {
+			if q.Refused && q.Method == method && q.Path == path {
+				n++
+			}
+		}
+		if n < times {
+			return fmt.Errorf("%d were", n)
 		}
 		return nil
 	})
-	s.split("v2", 25)
-	refused := s.faults.Refused() - before
-	s.faults.Heal()
-	healed := time.Now()
-	s.all("v1")
-	s.t.Logf("%d requests were refused; all proxies had v1 alone %s after the last of it", refused, time.Since(healed).Round(10*time.Millisecond))
-	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
 }
 
 // abortWithoutRule aborts while the DestinationRule can be neither read nor written.
 func (s *scenario) abortWithoutRule() {
 	s.start(s.rollout(25))
 	s.split("v2", 25)
-	before := s.faults.Refused()
-	s.faults.Break("destinationrules")
-	s.t.Cleanup(s.faults.Heal)
+	rule := s.path("networking.istio.io/v1", "destinationrules")
+	before := s.faults.Break(func(q controlplane.Request) bool { return q.Path == rule })
+	s.t.Cleanup(func() { s.faults.Break(nil) })
 	s.ask(v1alpha1.ActionAbort)
 	s.all("v1")
-	controlplane.Until(s.t, "a request for the DestinationRule to be refused", func(context.Context) error {
-		if s.faults.Refused() == before {
-			return errors.New("none was")
-		}
-		return nil
-	})
-	s.faults.Heal()
+	s.refused(before, 1, "GET", rule)
+	s.faults.Break(nil)
 	s.until("the run to be over", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run == nil && ro.Status.RejectedVersion == "v2" })
 	s.subsets("v1")
 }
@@ -391,41 +455,47 @@ func (s *scenario) headerRoute() {
 	})
 }
 
-// sessionAffinity gives 10,000 browsers a cookie each: nobody goes back while the weight grows, and nobody gets another
-// cookie.
+// sessionAffinity gives a browser of each bucket a cookie: nobody goes back while the weight grows, and nobody gets another
+// cookie, whatever the proxy draws.
 func (s *scenario) sessionAffinity() {
 	ro := s.rollout(5, 25, 50)
 	ro.Spec.Assignment = &v1alpha1.AssignmentSpec{Cookie: &v1alpha1.CookieAssignment{Name: "siskin-coolant", MaxAge: metav1.Duration{Duration: time.Hour}}}
 	s.start(ro)
-	cookies, before := make([]string, fleet), make([]string, fleet)
+	var cookies [rollout.Buckets]string
+	var before []int
 	for _, weight := range []int{5, 25, 50} {
 		s.reach(weight)
-		run := s.get().Status.Run.ID
-		canary := rollout.Allocate(run, weight)
+		canary := rollout.Allocate(s.get().Status.Run.ID, weight)
 		routes := s.proxied(fmt.Sprintf("weight %d", weight), func(routes []envoy.Route) error {
 			return drawn(routes, map[string]int{"v1": 100 - weight, "v2": weight})
 		})
-		for i := range cookies {
-			headers := map[string]string{}
-			if cookies[i] != "" {
-				headers["cookie"] = "theme=dark; " + cookies[i]
+		for b := range cookies {
+			version, given := "", cookies[b]
+			if given == "" { // a first visit, which draws its bucket
+				version, given = meets(routes, nil, uint64(b))
+				cookies[b] = given
 			}
-			version, given := meets(routes, headers, uint64(i)) // each bucket is drawn by every hundredth browser
-			switch {
-			case (given == "") == (cookies[i] == ""):
-				s.t.Fatalf("weight %d: browser %d with cookie %q was given %q", weight, i, cookies[i], given)
-			case before[i] == "v2" && version != "v2":
-				s.t.Fatalf("weight %d: browser %d moved back to %s", weight, i, version)
-			case given != "":
-				cookies[i] = given
+			if in := slices.Contains(canary, b); version != "" && in != (version == "v2") || given == "" {
+				s.t.Fatalf("weight %d: who draws %02d is given the cookie %q and meets %s", weight, b, given, version)
 			}
-			if in := slices.Contains(canary, i%rollout.Buckets); in != (version == "v2") {
-				s.t.Fatalf("weight %d: browser %d with cookie %q meets %s", weight, i, cookies[i], version)
-			}
-			before[i] = version
+			s.remembered(routes, cookies[b], slices.Contains(canary, b))
 		}
-		if weight < 50 {
+		if slices.ContainsFunc(before, func(b int) bool { return !slices.Contains(canary, b) }) {
+			s.t.Fatalf("weight %d: of %v on v2, not all are among %v", weight, before, canary)
+		}
+		if before = canary; weight < 50 {
 			s.ask(v1alpha1.ActionPromote)
+		}
+	}
+}
+
+// remembered holds that a browser with a cookie meets its version whatever is drawn, and is given no other cookie.
+func (s *scenario) remembered(routes []envoy.Route, cookie string, onCanary bool) {
+	s.t.Helper()
+	for draw := range rollout.Buckets {
+		version, given := meets(routes, map[string]string{"cookie": "theme=dark; " + cookie}, uint64(draw))
+		if given != "" || onCanary != (version == "v2") {
+			s.t.Fatalf("a browser with cookie %q that draws %02d meets %s and is given %q", cookie, draw, version, given)
 		}
 	}
 }
@@ -639,9 +709,9 @@ var kinds = map[string]string{
 	"PrometheusRule": "monitoring.coreos.com/v1", "ConfigMap": "v1",
 }
 
-// deletion ends a rollout in the middle of a run: it goes once its traffic is back. All that Siskin wrote belongs to it, so
-// that a cluster's garbage collector takes away what is left; then the service is as if there had been no rollout, and
-// stays so.
+// deletion ends a rollout in the middle of a run: its traffic is taken back, then the route goes, and then what it led to.
+// Nothing is left for a cluster's garbage collector, although everything belongs to the rollout. The service is as if there
+// had been none, and stays so.
 func (s *scenario) deletion() {
 	s.start(s.rollout(25))
 	s.split("v2", 25)
@@ -657,6 +727,7 @@ func (s *scenario) deletion() {
 			}
 		}
 	}
+	before := len(s.history.Changes())
 	if err := s.Client.Delete(s.t.Context(), ro); err != nil {
 		s.t.Fatal(err)
 	}
@@ -667,8 +738,16 @@ func (s *scenario) deletion() {
 		}
 		return client.IgnoreNotFound(err)
 	})
+	s.nothing()
+	var wrote []string
+	for _, c := range s.history.Changes()[before:] {
+		wrote = append(wrote, fmt.Sprint(c.Type, " ", c.GetKind(), " ", c.Destinations()))
+	}
+	only := fmt.Sprintf("[%s v1]", s.host(service))
+	if err := same(wrote, []string{"MODIFIED VirtualService " + only, "DELETED VirtualService " + only, "DELETED DestinationRule []"}); err != nil {
+		s.t.Errorf("what was written after the deletion: %v", err)
+	}
 	s.events("Leaving")
-	controlplane.Until(s.t, "what the rollout owned to be collected", s.collect)
 	s.proxied("the service's own route", func(routes []envoy.Route) error {
 		own := "outbound|" + port + "||" + s.host(service)
 		if len(routes) != 1 || len(routes[0].Destinations) != 1 || routes[0].Destinations[0].Cluster != own {
@@ -677,31 +756,22 @@ func (s *scenario) deletion() {
 		return nil
 	})
 	s.another()
-	if err := s.collect(s.t.Context()); err != nil {
-		s.t.Errorf("long after the end of its rollout: %v", err)
-	}
+	s.nothing()
 }
 
-// collect deletes what belonged to the rollout, as the garbage collector would, which is not here. It fails when there
-// was something: the pass that was under way may write once more.
-func (s *scenario) collect(context.Context) error {
+// nothing holds that nothing is there that was written for the rollout.
+func (s *scenario) nothing() {
 	s.t.Helper()
-	var found []string
 	for kind := range kinds {
 		for _, o := range s.written(kind) {
 			if o.GetLabels()[v1alpha1.LabelRollout] == service {
-				found = append(found, kind)
-				s.Plane.Delete(&o)
+				s.t.Errorf("the rollout is gone, and its %s %q is there", kind, o.GetName())
 			}
 		}
 	}
-	if len(found) > 0 {
-		return fmt.Errorf("found %v", found)
-	}
-	return nil
 }
 
-// another brings another rollout to its first step: the controller has gone on meanwhile.
+// another waits until another rollout has a stable version: the controller has gone on meanwhile.
 func (s *scenario) another() {
 	s.t.Helper()
 	ro := s.rollout(25)

@@ -280,13 +280,32 @@ func (s *scenario) opened(want map[string]uint32) {
 	})
 }
 
-// suspended holds a step while somebody has paused the run, and an abort ends it all the same.
+// suspended holds a step beyond its time while somebody has paused the run, goes on when somebody resumes it, and an abort
+// ends it also while it is paused.
 func (s *scenario) suspended() {
 	ro := s.rollout(5, 25)
 	ro.Spec.Steps[0].Hold = metav1.Duration{Duration: 3 * time.Second}
 	s.start(ro)
+	s.pause()
+	s.until("two blocks after the hold", func(ro *v1alpha1.Rollout) bool {
+		run := ro.Status.Run
+		over := run.StepStartedAt.Add(ro.Spec.Steps[0].Hold.Duration + 2*ro.Spec.Analysis.Interval.Duration)
+		return run.LastBlock != nil && run.LastBlock.After(over)
+	})
+	if ro := s.get(); ro.Status.Weight != 5 {
+		s.t.Errorf("weight %d although the run is paused, want 5", ro.Status.Weight)
+	}
+	s.split("v2", 5)
+	s.ask(v1alpha1.ActionResume)
+	s.reach(25)
+	s.split("v2", 25)
+	s.pause()
+	s.takenBack()
+}
+
+// pause asks for it and waits for it.
+func (s *scenario) pause() {
+	s.t.Helper()
 	s.ask(v1alpha1.ActionPause)
 	s.until("the run to be paused", func(ro *v1alpha1.Rollout) bool { return ro.Status.Run.Paused != "" })
-	s.split("v2", int(s.get().Status.Weight))
-	s.takenBack()
 }
