@@ -120,8 +120,8 @@ func compares(p rollout.Plan) bool {
 	return slices.ContainsFunc(p.Gates, func(g rollout.Gate) bool { return g.Type != rollout.Alerts })
 }
 
-// restrictions say which parts of the spec are not in force as they are written, and why.
-func (p *pass) restrictions() []string {
+// overruled say what the user's own rules set in the place of the spec.
+func (p *pass) overruled() []string {
 	var all []string
 	if t := p.ro.Spec.Traffic; t != nil && t.Policy != nil {
 		for field, set := range map[string]bool{
@@ -136,6 +136,12 @@ func (p *pass) restrictions() []string {
 	if hashes(p.ro) && p.mixed != "" {
 		all = append(all, fmt.Sprintf("assignment.hash does not keep every unit: DestinationRule %q sets consistentHash for the same host, and proxies mix the two", p.mixed))
 	}
+	return all
+}
+
+// restrictions say which parts of the spec are not in force as they are written, and why.
+func (p *pass) restrictions() []string {
+	all := p.overruled()
 	if p.ro.Spec.Assignment != nil {
 		for _, s := range mesh.Streams(trafficOf(p.ro)) {
 			all = append(all, fmt.Sprintf("assignment does not hold on port %d: a %s connection is drawn by weight, and stays where it is until it ends",
