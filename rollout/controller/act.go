@@ -112,7 +112,6 @@ func (p *pass) render() (Objects, error) {
 	if err != nil {
 		return Objects{}, &specError{err}
 	}
-	settled.Prune = settled.Prune || p.was.Status.ObservedGeneration != p.ro.Generation // tiers may have gone from the spec
 	if p.inPlace(settled) {
 		return settled, nil
 	}
@@ -176,7 +175,7 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 // sameRoutes says whether the routes are to show what they were to show before the pass.
 func (p *pass) sameRoutes() bool {
 	was, st := p.was.Status, p.ro.Status
-	return was.Weight == st.Weight && was.Mirror == st.Mirror && was.StableVersion == st.StableVersion &&
+	return was.Weight == st.Weight && was.Mirror == st.Mirror && admitted(was) == admitted(st) && was.StableVersion == st.StableVersion &&
 		was.CanaryVersion == st.CanaryVersion && was.ObservedGeneration == p.ro.Generation && p.sameArms()
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // calmFor is how long an object that no traffic waits for, once it was seen to be as wanted, is not looked at again: the alert
-// rules, and a rate limit that is not there. A foreign edit of those lasts so long.
+// rules, a rate limit that is not there, and tiers that are no more. A foreign edit of those lasts so long.
 const calmFor = time.Minute
 
 // calm remembers what was seen to be as wanted, and when. It spares reads and decides nothing: a new process looks again.

@@ -115,8 +115,13 @@ func (r *Reconciler) takeBack(ctx context.Context, ro *v1alpha1.Rollout, routeGo
 	if err := r.giveBack(ctx, p, led); err != nil {
 		return err
 	}
-	if err := r.remove(ctx, p, objects.Route); err != nil || !restGoes {
-		return err
+	for _, o := range append([]*unstructured.Unstructured{objects.Route}, objects.Behind...) {
+		if err := r.remove(ctx, p, o); err != nil {
+			return err
+		}
+	}
+	if !restGoes {
+		return nil
 	}
 	rest := append(objects.Subsets, objects.LimitKeys...)
 	if r.Rules {

@@ -77,13 +77,23 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
 	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, drawn: map[string]Objects{}, run: run, now: r.Now().UTC(), grace: r.Grace}
-	for i := range p.ro.Status.Requests {
-		if p.ro.Status.Requests[i].HandledAt == nil {
-			p.asked = &p.ro.Status.Requests[i]
-			break
+	p.asked = nextRequest(p.ro.Status.Requests)
+	return p, nil
+}
+
+// nextRequest is the request to take up: an abort, which waits for no other one, or else the oldest; nil when none waits.
+func nextRequest(all []v1alpha1.Request) *v1alpha1.Request {
+	var next *v1alpha1.Request
+	for i := range all {
+		switch {
+		case all[i].HandledAt != nil:
+		case all[i].Action == v1alpha1.ActionAbort:
+			return &all[i]
+		case next == nil:
+			next = &all[i]
 		}
 	}
-	return p, nil
+	return next
 }
 
 // judging says whether evidence matters in this pass. It does not when the run ends by the spec or by request: then
@@ -196,18 +206,25 @@ func (p *pass) keepRun() {
 	}
 	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
 	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
+	st.Run = runStatus(*p.run)
+	st.Run.Admitted = p.run.Step > 0 || p.meets(admitted(p.was.Status))
 	st.Mirror = p.mirror()
 	if !p.sameRoutes() {
-		p.run.Shown = time.Time{}
+		p.run.Shown, st.Run.ShownAt = time.Time{}, nil
 	}
-	st.Run = runStatus(*p.run)
 }
+
+// meets says whether requests may be led to the canary before the first step: from when it is ready and the mesh has its subset,
+// and, once that has begun, for as long as it is ready.
+func (p *pass) meets(begun bool) bool { return p.canaryReady && (p.spreading == "" || begun) }
+
+// admitted says whether the cohort and the preview hosts meet the canary.
+func admitted(st v1alpha1.RolloutStatus) bool { return st.Run != nil && st.Run.Admitted }
 
 // mirror is the percentage of requests that are copied: none until the canary is ready and the mesh has its subset, and none
 // after the shadow.
 func (p *pass) mirror() int32 {
-	begun := p.was.Status.Mirror > 0
-	if !p.run.Shadowed(p.plan) || !p.canaryReady || (p.spreading != "" && !begun) {
+	if !p.run.Shadowed(p.plan) || !p.meets(p.was.Status.Mirror > 0) {
 		return 0
 	}
 	return int32(p.plan.Shadow.Percent) //nolint:gosec // at most 100
@@ -232,7 +249,7 @@ func (p *pass) end(outcome string) {
 	p.run = nil
 }
 
-// answer marks the request that this pass took up as handled, with what came of it.
+// answer marks the request that this pass took up as handled, with what came of it; before an abort also those that it overtook.
 func (p *pass) answer() {
 	if p.asked == nil {
 		return
@@ -248,6 +265,17 @@ func (p *pass) answer() {
 	}
 	if !slices.Contains(done, p.outcome.Reason) {
 		p.asked.Outcome = "Nothing done: " + p.outcome.Message
+	}
+	if p.asked.Action == v1alpha1.ActionAbort {
+		for i := range p.ro.Status.Requests {
+			q := &p.ro.Status.Requests[i]
+			if q == p.asked {
+				break
+			}
+			if q.HandledAt == nil {
+				q.HandledAt, q.Outcome = &at, "Nothing done: an abort came after it"
+			}
+		}
 	}
 	p.ro.Status.Requests = lastRequests(p.ro.Status.Requests)
 }
@@ -284,6 +312,9 @@ func (p *pass) traffic() mesh.Traffic {
 		others = append(others, s.Buckets...)
 	}
 	t := trafficOf(p.ro)
+	if st.Run != nil && !st.Run.Admitted { // the hosts are like any other until then
+		t.Cohort, t.Service.Hosts, t.PreviewHosts = nil, slices.Concat(t.Service.Hosts, t.PreviewHosts), nil
+	}
 	t.Policy = policyOf(p.ro, p.theirs)
 	t.Shares = []mesh.Share{{Variant: mesh.Stable, Version: stable, Buckets: rollout.Others(others)}}
 	if st.CanaryVersion != "" {

@@ -138,39 +138,58 @@ func (p *pass) carries(e v1alpha1.Experiment) error {
 // keyOf tells the objects of a rollout's namespace apart.
 func keyOf(o *unstructured.Unstructured) string { return o.GetKind() + "/" + o.GetName() }
 
-// prune deletes what made versions reachable that no route leads to any more. A mesh with one object for all versions has
-// nothing to prune.
+// prune deletes what made versions reachable that no route leads to any more, and the objects of tiers that the spec no longer has.
+// Where there is one object for all versions only the latter can be: those are looked for when the objects have others names than
+// before, and once a minute, among what the watch knows.
 func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
-	if !o.Prune {
+	done := pruned(o)
+	if !o.Prune && r.calm.since(p, done) {
 		return nil
 	}
-	keep := map[string]bool{}
 	var kinds []schema.GroupVersionKind
-	for _, l := range o.Limits {
-		keep[keyOf(l)] = true
-	}
-	for _, s := range slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets) {
-		keep[keyOf(s)] = true
-		if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
-			kinds = append(kinds, gvk)
+	keep := map[string]bool{}
+	note := func(all []*unstructured.Unstructured, wanted bool) {
+		for _, s := range all {
+			keep[keyOf(s)] = keep[keyOf(s)] || wanted
+			if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
+				kinds = append(kinds, gvk)
+			}
 		}
 	}
-	for _, l := range o.LimitKeys {
-		if gvk := l.GroupVersionKind(); !slices.Contains(kinds, gvk) {
-			kinds = append(kinds, gvk)
-		}
+	note(slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets), true)
+	known := client.Reader(r.Client)
+	if o.Prune {
+		note(o.LimitKeys, false)
+		note(o.Limits, true)
+		known = r.Live
 	}
 	var errs []error
 	for _, gvk := range kinds {
-		var list unstructured.UnstructuredList
+		var list metav1.PartialObjectMetadataList
 		list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
-		err := r.Live.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{v1alpha1.LabelRollout: p.ro.Name})
-		errs = append(errs, err)
+		errs = append(errs, known.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{v1alpha1.LabelRollout: p.ro.Name}))
 		for i := range list.Items {
-			if old := &list.Items[i]; !keep[keyOf(old)] && metav1.IsControlledBy(old, p.ro) {
+			old := &list.Items[i]
+			old.SetGroupVersionKind(gvk)
+			if !keep[gvk.Kind+"/"+old.Name] && metav1.IsControlledBy(old, p.ro) {
 				errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, old)))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		r.calm.note(p, done)
+	}
+	return err
+}
+
+// pruned stands for the absence of every object but those that are written.
+func pruned(o Objects) *unstructured.Unstructured {
+	var names []any
+	for _, w := range o.written() {
+		names = append(names, keyOf(w))
+	}
+	done := &unstructured.Unstructured{Object: map[string]any{"spec": names}}
+	done.SetKind("Pruned")
+	return done
 }

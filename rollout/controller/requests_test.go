@@ -128,6 +128,31 @@ func TestRequestsInOrder(t *testing.T) {
 	}
 }
 
+// TestAbortOvertakes: an abort waits for no request that came before it, and does not come too late because of one.
+func TestAbortOvertakes(t *testing.T) {
+	for _, before := range []v1alpha1.RequestAction{v1alpha1.ActionPromoteFull, v1alpha1.ActionPause, v1alpha1.ActionPromote} {
+		t.Run(string(before), func(t *testing.T) {
+			w := running(t, 1)
+			asked := len(w.source.asked)
+			first, abort, after := w.ask(before), w.ask(v1alpha1.ActionAbort), w.ask(v1alpha1.ActionRetry)
+			ro := w.turn()
+			if !ended(v1alpha1.OutcomeRolledBack)(ro) || len(w.canary()) != 0 || len(w.source.asked) != asked {
+				t.Errorf("after one turn: last run %+v, %d buckets see the canary, evidence asked for %d times; want it aborted without a question",
+					ro.Status.LastRun, len(w.canary()), len(w.source.asked)-asked)
+			}
+			if q := w.request(first); q.HandledAt == nil || q.Outcome != "Nothing done: an abort came after it" {
+				t.Errorf("the request before the abort: %+v", q)
+			}
+			if q := w.request(abort); q.Outcome != "Done" {
+				t.Errorf("the abort: %+v, want it done", q)
+			}
+			if q := w.request(after); q.HandledAt != nil {
+				t.Errorf("the request after the abort: %+v, want it taken up in its turn", q)
+			}
+		})
+	}
+}
+
 // TestRejectedStays: a rejected version is not tried again by itself; another one is.
 func TestRejectedStays(t *testing.T) {
 	w := running(t, 1)

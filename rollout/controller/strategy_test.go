@@ -103,6 +103,46 @@ func TestPreviewHosts(t *testing.T) {
 	enters()
 }
 
+// TestAdmission: nobody who was not asked is led to a version that cannot answer: not before it is ready, and no longer once it is not.
+func TestAdmission(t *testing.T) {
+	w := newWorld(t, blueGreen, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Service.Hosts, ro.Spec.Service.Gateways = []string{"predict.example.com"}, []string{"edge/public"}
+		ro.Spec.Strategy.Preview.Hosts = []string{"preview.example.com"}
+		ro.Spec.Strategy.Preview.Cohort = &v1alpha1.CohortSpec{Header: "x-fleet", Values: []string{"works"}}
+	})
+	meets := func(want ...string) {
+		t.Helper()
+		hosts, _, _ := unstructured.NestedStringSlice(w.route().Object, "spec", "hosts")
+		if got := w.leads("canary-cohort"); !slices.Equal(got, want) || !slices.Equal(w.leads("canary-hosts"), want) || !slices.Contains(hosts, "preview.example.com") {
+			t.Errorf("%s: the cohort meets %v, the preview host, of %v, %v; want %v", w.get().Status.Reason, got, hosts, w.leads("canary-hosts"), want)
+		}
+	}
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.want("v2")
+	w.turn()
+	meets()
+	w.until("waiting for the canary", saying("CanaryNotReady"))
+	meets()
+	w.deploy("v2", true)
+	w.until("previewed", saying("Previewing"))
+	meets("v2")
+	if !slices.Equal(w.pinned("canary"), []string{"v2"}) {
+		t.Errorf("testers meet %v, want v2", w.pinned("canary"))
+	}
+	w.deploy("v2", false)
+	w.turn()
+	meets()
+	w.deploy("v2", true)
+	w.until("asked", saying("AwaitingPromotion"))
+	meets("v2")
+	w.ask(v1alpha1.ActionPromote)
+	w.turn()
+	w.deploy("v2", false)
+	w.turn()
+	meets("v2") // as all units do
+}
+
 // TestBlueGreen: testers first, then everybody at once by one write, and everybody back by one.
 func TestBlueGreen(t *testing.T) {
 	w := newWorld(t, blueGreen)

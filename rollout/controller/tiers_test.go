@@ -171,3 +171,42 @@ func TestTierLeaves(t *testing.T) {
 		t.Error("the rollout's own objects went with the tier's")
 	}
 }
+
+// TestTierGoesLate: what could not be removed when a tier was taken from the spec goes when it can be, also by another process.
+func TestTierGoesLate(t *testing.T) {
+	w := tierRun(t)
+	w.want("v1")
+	w.turn()
+	w.tap.fail = failing("delete ")
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Tiers = nil })
+	w.turn()
+	w.turn()
+	if w.tierRoutes() == nil {
+		t.Fatal("the tier's route went although it cannot be deleted")
+	}
+	w.tap.fail = nil
+	w.tap.after = func(string) { w.tierSound() }
+	w.restart()
+	w.turn()
+	if got, subsets := w.tierRoutes(), w.tierSubsets(); got != nil || subsets != nil {
+		t.Errorf("without tiers there are still the routes %q and the subsets %q", got, subsets)
+	}
+}
+
+// TestDeleteWithTiers: a tier's routes go before the subsets that they lead to.
+func TestDeleteWithTiers(t *testing.T) {
+	w := tierRun(t)
+	w.deployTier("v2")
+	w.until("at step 1", atStep(1))
+	w.drop()
+	w.tap.after = func(string) { w.tierSound() }
+	for w.exists() {
+		w.next()
+		if w.route() == nil && w.tierRoutes() != nil {
+			t.Error("the tier's routes stay after the rollout's")
+		}
+	}
+	if got, subsets := w.tierRoutes(), w.tierSubsets(); got != nil || subsets != nil {
+		t.Errorf("the rollout has gone, and there are still the routes %q and the subsets %q", got, subsets)
+	}
+}

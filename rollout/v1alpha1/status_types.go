@@ -149,6 +149,9 @@ type RunStatus struct {
 	// shownAt is since when the objects of the mesh show the present weight. It is empty while they do not, or nobody has looked.
 	// +optional
 	ShownAt *metav1.MicroTime `json:"shownAt,omitempty"`
+	// admitted says that the cohort and the preview hosts meet the canary: not before it can answer, and the mesh has its subset.
+	// +optional
+	Admitted bool `json:"admitted,omitempty"`
 	// share is what telemetry says of the weight, in the encoding of the rollout package.
 	// +optional
 	Share []byte `json:"share,omitempty"`
@@ -169,10 +172,10 @@ type LastRunStatus struct {
 	ID      string `json:"id"`
 	Version string `json:"version"`
 	// previous is the version that was stable during the run.
-	Previous string           `json:"previous,omitempty"`
-	Outcome  string           `json:"outcome"`
-	Reason   string           `json:"reason"`
-	Message  string           `json:"message,omitempty"`
+	Previous string `json:"previous,omitempty"`
+	Outcome  string `json:"outcome"`
+	Reason   string `json:"reason"`
+	Message  string `json:"message,omitempty"`
 	// endedAt is when it ended: of a promotion, when its route was written last.
 	EndedAt metav1.MicroTime `json:"endedAt"`
 }
