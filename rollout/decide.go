@@ -53,9 +53,11 @@ var rules = [...]rule{
 	whenPromotedByHand,
 	whenHarmful,
 	whenAskedToWait,
+	whenLowered,
 	whenPaused,
 	whenWarned,
 	whenNotReady,
+	whenRaised,
 	whenNotBegun,
 	whenSkipped,
 	whenConverging,
@@ -102,6 +104,21 @@ func whenAskedToWait(s Situation) (Outcome, bool) {
 		return Outcome{Hold, Resumed, "resumed by request"}, true
 	}
 	return Outcome{}, false
+}
+
+// whenLowered follows a plan that was changed to a lower weight for the present step, whatever the step waits for.
+func whenLowered(s Situation) (Outcome, bool) {
+	return s.changed(), s.Run.Planned(s.Plan) < s.Run.Weight && len(s.Plan.Steps) > 0 && s.Asked != AskPromote
+}
+
+// whenRaised follows one that was changed to a greater weight: under the conditions of a further step, without the evidence.
+func whenRaised(s Situation) (Outcome, bool) {
+	return s.changed(), s.Run.Planned(s.Plan) > s.Run.Weight && s.Asked != AskPromote
+}
+
+// changed begins the step anew at the plan's weight.
+func (s Situation) changed() Outcome {
+	return Outcome{Hold, StepChanged, fmt.Sprintf("the weight of the step was changed from %d to %d; it begins anew", s.Run.Weight, s.Run.Planned(s.Plan))}
 }
 
 // whenPaused keeps the weight until somebody resumes, promotes or aborts. Harm, which comes before, still rolls back.
@@ -207,7 +224,7 @@ func (s Situation) unrealised() string {
 	if share.All > 0 && share.Apart.IsZero() {
 		at = share.Canary / share.All
 	}
-	return fmt.Sprintf("%s of the requests meet the canary, where the weight is %d", percent(at), s.Run.Weight(s.Plan))
+	return fmt.Sprintf("%s of the requests meet the canary, where the weight is %d", percent(at), s.Run.Weight)
 }
 
 func whenHolding(s Situation) (Outcome, bool) {

@@ -30,6 +30,14 @@ func ripe() Situation {
 func with(change func(s *Situation)) Situation {
 	s := ripe()
 	change(&s)
+	s.Run.Weight = s.Run.Planned(s.Plan)
+	return s
+}
+
+// replanned is a situation in which the present step, of weight 25, has another one in the plan now, and every gate passes.
+func replanned(weight int, change func(s *Situation)) Situation {
+	s := with(change)
+	s.Run.Weight, s.Plan.Steps = 25, []Step{{Weight: weight, Hold: time.Minute}}
 	return s
 }
 
@@ -64,6 +72,26 @@ func TestDecide(t *testing.T) {
 			"an operator may overrule every gate",
 			with(func(s *Situation) { s.Asked, s.Findings = AskPromoteFull, found(Harm) }),
 			want{Promote, PromotedFull},
+		},
+		"Raised": {
+			"a greater weight in the plan begins the step anew, and no gate has passed it",
+			replanned(90, func(*Situation) {}), want{Hold, StepChanged},
+		},
+		"RaisedPaused": {
+			"a paused run goes nowhere",
+			replanned(90, func(s *Situation) { s.Run.Paused = PausedByRequest }), want{Hold, PausedByRequest},
+		},
+		"RaisedNotReady": {
+			"no weight grows towards a version without an endpoint",
+			replanned(90, func(s *Situation) { s.CanaryReady = false }), want{Hold, CanaryNotReady},
+		},
+		"Lowered": {
+			"a lower weight waits for nothing",
+			replanned(5, func(s *Situation) { s.Run.Paused, s.CanaryReady = PausedByRequest, false }), want{Hold, StepChanged},
+		},
+		"LoweredHarm": {
+			"harm comes first",
+			replanned(5, func(s *Situation) { s.Findings = found(Harm) }), want{Rollback, ErrorsHarm},
 		},
 		"Harm": {
 			"one harmful gate is enough",
@@ -441,6 +469,7 @@ func anySituation(r *rand.Rand) Situation {
 	if r.IntN(5) > 0 {
 		s.Run.StepStarted, s.Run.Waiting = t0, t0
 	}
+	s.Run.Weight = pick(r, s.Run.Planned(p), s.Run.Planned(p), r.IntN(101))
 	s.Spreading = pick(r, "", "", "1 of 3 proxies")
 	s.Run.Share = pick(r, Share{}, Share{Seen: true}, Share{Agreed: t0}, Share{Apart: t0, ApartUntil: t0.Add(time.Duration(r.IntN(300)) * time.Second)})
 	for range r.IntN(5) {
@@ -474,7 +503,7 @@ func TestDecideIsTotal(t *testing.T) {
 		if again := Decide(s); again != o {
 			t.Fatalf("got %+v, then %+v", o, again)
 		}
-		if w := s.Run.After(s.Plan, o, s.Now).Weight(s.Plan); w < 0 || w > 100 {
+		if w := s.Run.After(s.Plan, o, s.Now).Weight; w < 0 || w > 100 {
 			t.Fatalf("weight %d after %+v", w, o)
 		}
 	}

@@ -176,7 +176,7 @@ func (t *Trail) missing(p Plan, r Run, now time.Time) (Reason, string) {
 		return "", ""
 	case fresh(t.StableData):
 		return NoCanary, fmt.Sprintf("nothing was counted for the canary in the last %s", patience)
-	case fresh(t.CanaryData) && r.Weight(p) == Buckets:
+	case fresh(t.CanaryData) && r.Weight == Buckets:
 		return NoStable, "at weight 100 no request meets stable, so there is nothing to compare with; go by Alerts gates, or promote by request"
 	case fresh(t.CanaryData):
 		return NoStable, fmt.Sprintf("nothing was counted for stable in the last %s", patience)

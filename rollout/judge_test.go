@@ -338,16 +338,42 @@ func TestRunAfter(t *testing.T) {
 			if got.Step != tc.step || got.Paused != tc.paused || !got.PausedAt.Equal(tc.at) || !got.Waiting.Equal(tc.since) {
 				t.Errorf("%s: got step %d, paused %q at %s, waiting since %s", tc.reason, got.Step, got.Paused, got.PausedAt, got.Waiting)
 			}
-			if want := p.Steps[tc.step-1].Weight; got.Weight(p) != want {
-				t.Errorf("weight %d, want %d", got.Weight(p), want)
+			if want := p.Steps[tc.step-1].Weight; got.Weight != want || !got.Since().Equal(got.StepStarted) {
+				t.Errorf("weight %d, want %d", got.Weight, want)
 			}
 		})
 	}
-	if w := Begin("r", p, t0).Weight(p); w != 0 {
+	if w := Begin("r", p, t0).Weight; w != 0 {
 		t.Errorf("weight %d before the first step", w)
 	}
-	if w := (Run{Step: 3}).Weight(Plan{}); w != 0 {
+	if w := (Run{Step: 3}).Planned(Plan{}); w != 0 {
 		t.Errorf("weight %d of a plan without steps", w)
+	}
+}
+
+// TestStepChanged: a weight that was changed in the plan comes with a new beginning of the step, and only when it is decided.
+func TestStepChanged(t *testing.T) {
+	p, s, now := examplePlan(), healthy(), t0.Add(time.Hour)
+	r := rand.New(rand.NewPCG(4, 4))
+	run := running(p).After(p, Outcome{Decision: Advance}, t0)
+	for i := range 20 {
+		run = run.Count(p, []Block{s.block(r, i, run.Weight)})
+	}
+	run.Shown, run.Paused = t0, PausedByRequest
+	p.Steps = []Step{{Weight: 5}, {Weight: 90}}
+	if held := run.After(p, Outcome{Decision: Hold, Reason: HoldingStep}, now); held.Weight != 25 || held.Evidence.Trails[0].Blocks != 20 {
+		t.Errorf("undecided: weight %d after %d blocks, want 25 after 20", held.Weight, held.Evidence.Trails[0].Blocks)
+	}
+	got := run.After(p, Outcome{Decision: Hold, Reason: StepChanged}, now)
+	if got.Step != 2 || got.Weight != 90 || !got.StepStarted.Equal(now) || !got.Shown.IsZero() || got.Paused != PausedByRequest {
+		t.Errorf("step %d at weight %d since %s, paused %q; want step 2 at 90 from now on, and still paused", got.Step, got.Weight, got.StepStarted, got.Paused)
+	}
+	if got.Evidence.Trails[0].Blocks != 0 || got.Share.Former != 25 {
+		t.Errorf("%d blocks count for the new weight, and the former one is %d; want none and 25", got.Evidence.Trails[0].Blocks, got.Share.Former)
+	}
+	p.Steps = p.Steps[:1]
+	if got = run.After(p, Outcome{Decision: Hold, Reason: StepChanged}, now); got.Step != 1 || got.Weight != 5 {
+		t.Errorf("step %d at weight %d of a plan that has one step of 5", got.Step, got.Weight)
 	}
 }
 
@@ -362,7 +388,7 @@ func TestFalseAlarmOverAllGates(t *testing.T) {
 	for range runs {
 		run, now, harmed := running(p), t0, false
 		for i := range 90 {
-			run = run.Count(p, []Block{s.block(r, i, run.Weight(p))})
+			run = run.Count(p, []Block{s.block(r, i, run.Weight)})
 			now = now.Add(interval)
 			for _, f := range Judge(p, run, nil, now) {
 				harmed = harmed || f.Verdict == Harm

@@ -10,6 +10,8 @@ type Run struct {
 	ID string
 	// Step is the number of the present step, from 1; 0 before the first, while no unit sees the canary.
 	Step int
+	// Weight is the number of buckets of 100 that see the canary: what the plan had for the step when it began.
+	Weight int
 	// Started is when the run began, StepStarted when the present weight was decided, Waiting when the cap's clock began.
 	Started, StepStarted, Waiting time.Time
 	// LastBlock is the end of the last block that was counted or passed over. None that ends at or before it counts again.
@@ -52,8 +54,8 @@ func (r Run) Shadowed(p Plan) bool { return r.Step == 0 && p.Shadow.Percent > 0 
 // beforehand says whether the gates have something to judge although no unit has been drawn to the canary yet.
 func (r Run) beforehand(p Plan) bool { return r.Step == 0 && p.beforehand() }
 
-// Weight is the number of buckets of 100 that see the canary.
-func (r Run) Weight(p Plan) int {
+// Planned is the weight that the plan has for the present step: another one than Weight when the plan was changed since.
+func (r Run) Planned(p Plan) int {
 	if r.Step < 1 {
 		return 0
 	}
@@ -79,7 +81,7 @@ func (r Run) Count(p Plan, blocks []Block) Run {
 		case r.Step < 1 || (r.Step == 1 && !b.End.After(r.StepStarted)):
 			r.Evidence.each(p, func(t *Trail, g Gate) { t.remember(g, b.Counts[g.Name]) })
 		case !b.Start.Before(from):
-			r.Evidence.count(p, b, r.Weight(p), r.realised(p, b))
+			r.Evidence.count(p, b, r.Weight, r.realised(p, b))
 		}
 	}
 	return r
@@ -123,16 +125,9 @@ func (e Evidence) each(p Plan, do func(*Trail, Gate)) {
 func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	switch o.Decision {
 	case Advance:
-		r.Evidence = r.Evidence.fit(p)
-		r.Evidence.each(p, func(t *Trail, g Gate) {
-			if r.Step > 0 || !t.StableData.IsZero() || !t.CanaryData.IsZero() { // before the first step only copies and cohorts count
-				t.nextStep(g, p.judgements(g))
-			}
-		})
-		r.Share = r.Share.next(r.Weight(p))
 		r.Step++
-		r.StepStarted, r.Waiting = now, now
-		r.Paused, r.PausedAt, r.Shown = "", time.Time{}, time.Time{}
+		r = r.begin(p, now)
+		r.Paused, r.PausedAt = "", time.Time{}
 	case Pause:
 		if r.Paused == "" {
 			r.PausedAt = now
@@ -142,10 +137,28 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 		if o.Reason == CanaryNotReady && r.Step == 0 {
 			r.StepStarted = now // nobody could look at it
 		}
+		if o.Reason == StepChanged {
+			r.Step = min(r.Step, len(p.Steps))
+			r = r.begin(p, now)
+		}
 		if o.Reason == Resumed {
 			r.Paused, r.PausedAt, r.Waiting = "", time.Time{}, now
 		}
 	case Promote, Rollback:
 	}
+	return r
+}
+
+// begin begins the step that the run has come to, at the plan's weight. What was counted before is no evidence of it.
+func (r Run) begin(p Plan, now time.Time) Run {
+	r.Evidence = r.Evidence.fit(p)
+	r.Evidence.each(p, func(t *Trail, g Gate) {
+		if r.Weight > 0 || !t.StableData.IsZero() || !t.CanaryData.IsZero() { // before the first step only copies and cohorts count
+			t.nextStep(g, p.judgements(g))
+		}
+	})
+	r.Share = r.Share.next(r.Weight)
+	r.Weight = r.Planned(p)
+	r.StepStarted, r.Waiting, r.Shown = now, now, time.Time{}
 	return r
 }

@@ -15,8 +15,9 @@ type Share struct {
 	Canary, All, Want, Was float64
 	// Seen says that there were any at this step.
 	Seen bool
-	// Last is the share, 0 to 1, at the last answer; From what it was when the step began.
+	// Last is the share, 0 to 1, at the last answer; From what it was when the step began, at the weight Former.
 	Last, From float64
+	Former     int
 	// Agreed is the end of the block that showed this step's weight; zero while none has.
 	Agreed time.Time
 	// Apart and ApartUntil are the ends of the first and the last block that contradict the weight since one agreed.
@@ -52,7 +53,7 @@ func (r *Run) realised(p Plan, b Block) bool {
 	}
 	seen, exact := s.add(p, *r, b)
 	if seen {
-		s.answer(r.Weight(p), exact, b.End)
+		s.answer(r.Weight, exact, b.End)
 	}
 	switch {
 	case b.Start.Before(r.Spreading) || !s.Apart.IsZero():
@@ -77,7 +78,7 @@ func (s *Share) add(p Plan, r Run, b Block) (seen, exact bool) {
 		if !(n > 0) || math.IsInf(n, 1) || !(c.Canary.Sent >= 0) || !(c.Stable.Sent >= 0) {
 			continue
 		}
-		want, was := float64(r.Weight(p))/Buckets, float64(r.former(p))/Buckets
+		want, was := float64(r.Weight)/Buckets, float64(s.Former)/Buckets
 		if p.Sticky {
 			// What has joined is as large as what could have joined.
 			want, was = s.From+(1-s.From)*(want-was)/(1-was), s.From
@@ -91,7 +92,7 @@ func (s *Share) add(p Plan, r Run, b Block) (seen, exact bool) {
 // addBuckets adds requests whose buckets are known, and so what becomes of them, however much one bucket sends.
 func (s *Share) addBuckets(p Plan, r Run, c Counts) bool {
 	order := Order(r.ID)
-	now, before := order[:r.Weight(p)], order[:r.former(p)]
+	now, before := order[:r.Weight], order[:s.Former]
 	seen := false
 	for i, sums := range [][]BucketSum{c.Canary.Buckets, c.Stable.Buckets} {
 		for _, b := range sums {
@@ -112,12 +113,6 @@ func (s *Share) addBuckets(p Plan, r Run, c Counts) bool {
 		}
 	}
 	return seen
-}
-
-// former is the weight of the step before.
-func (r Run) former(p Plan) int {
-	r.Step--
-	return r.Weight(p)
 }
 
 // answer says, as soon as the requests can tell, whether the weight is in force, and begins anew.
@@ -172,7 +167,7 @@ func (s Share) next(weight int) Share {
 	if !s.Agreed.IsZero() {
 		from = min(s.Last, 0.999)
 	}
-	return Share{From: from, Last: from}
+	return Share{From: from, Last: from, Former: weight}
 }
 
 // shareBand returns the shares of requests that shareUnits units of equal traffic may have at a weight, when each unit of

@@ -100,7 +100,7 @@ func TestShareContradicted(t *testing.T) {
 				t.Errorf("%s: %s, want %s", tc.reason, got, WeightNotRealised)
 			}
 			// It is found at last: the step goes on by itself.
-			want := float64(r.Weight(p)) / Buckets
+			want := float64(r.Weight) / Buckets
 			for i := 2 * shareBlocks; i < 2*shareBlocks+4; i++ {
 				r.realised(p, sent(i, want*500, 500))
 			}
@@ -121,9 +121,9 @@ func TestShareByBucket(t *testing.T) {
 			p := sharePlan(true)
 			p.Gates[0].BucketLabel, p.Steps[1].Hold = "bucket", time.Hour
 			r := atStep(p, 2)
-			weight := r.Weight(p)
+			weight := r.Weight
 			if tc.stuck {
-				weight = r.former(p)
+				weight = r.Share.Former
 			}
 			canaries := Allocate(r.ID, weight)
 			for i := range 2 * shareBlocks {
@@ -294,9 +294,9 @@ func play(p Plan, r *rand.Rand, id string, f fleet, all float64) (told bool, jud
 	at := t0
 	for run.Step < len(p.Steps) {
 		run = run.After(p, Outcome{Decision: Advance}, at)
-		share := float64(run.Weight(p)) / Buckets
+		share := float64(run.Weight) / Buckets
 		if p.Sticky {
-			share = f.share(id, run.Weight(p))
+			share = f.share(id, run.Weight)
 		}
 		for range 20 {
 			n := all + math.Sqrt(all)*r.NormFloat64()

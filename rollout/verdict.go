@@ -83,6 +83,7 @@ const (
 	PausedByRequest Reason = "PausedByRequest"
 	Resumed         Reason = "Resumed"
 	StepSkipped     Reason = "StepSkipped"
+	StepChanged     Reason = "StepChanged"
 	PromotedFull    Reason = "PromotedByRequest"
 	VersionSetBack  Reason = "VersionSetBack"
 	Superseded      Reason = "Superseded"

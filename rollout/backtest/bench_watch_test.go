@@ -39,7 +39,7 @@ func watch(id string, s Source, see func(at time.Duration, b rollout.Block, find
 				runs[i] = runs[i].After(p, rollout.Outcome{Decision: rollout.Advance}, start)
 			}
 		}
-		b, ok := s.Block(start, start.Add(interval), runs[0].Weight(plans[0]))
+		b, ok := s.Block(start, start.Add(interval), runs[0].Weight)
 		if !ok {
 			return
 		}

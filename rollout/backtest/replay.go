@@ -156,7 +156,7 @@ func (p *player) pass(now time.Time) bool {
 	}
 	p.run = p.run.After(p.Plan, outcome, now)
 	if p.advanced = outcome.Decision == rollout.Advance; p.advanced {
-		p.record.Changes = append(p.record.Changes, Change{At: now, Step: p.run.Step, Weight: p.run.Weight(p.Plan)})
+		p.record.Changes = append(p.record.Changes, Change{At: now, Step: p.run.Step, Weight: p.run.Weight})
 	}
 	return true
 }
@@ -176,7 +176,7 @@ func (p *player) blocks(now time.Time) ([]rollout.Block, bool) {
 	var out []rollout.Block
 	to := rollout.GridFloor(now.Add(-p.Lag), p.Plan.Interval)
 	for start := p.run.LastBlock; start.Before(to); start = start.Add(p.Plan.Interval) {
-		weight := p.run.Weight(p.Plan)
+		weight := p.run.Weight
 		b, ok := p.source.Block(start, start.Add(p.Plan.Interval), weight)
 		if !ok {
 			return nil, false

@@ -223,7 +223,7 @@ func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
 		return nil, nil //nolint:nilnil // no run is an answer, not an error
 	}
 	r := &rollout.Run{
-		ID: s.ID, Step: int(ro.Status.Step), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
+		ID: s.ID, Step: int(ro.Status.Step), Weight: int(ro.Status.Weight), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
 		StepStarted: timeOf(s.StepStartedAt), Waiting: timeOf(s.WaitingSince), LastBlock: timeOf(s.LastBlock), PausedAt: timeOf(s.PausedAt),
 		Spreading: timeOf(s.SpreadingAt), Shown: timeOf(s.ShownAt),
 	}

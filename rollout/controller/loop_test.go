@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -241,6 +242,51 @@ func TestHoldKeepsTheStep(t *testing.T) {
 	if held := ro.Status.Run.StepStartedAt.Sub(began); held < 30*time.Second || held > 41*time.Second {
 		t.Errorf("step 1 was held for %v, want at least 30s and at most one block more", held)
 	}
+}
+
+// TestStepsEdited: a weight that is changed in mid-run grows as a step does, and is held and judged as one; a lower one comes at once.
+func TestStepsEdited(t *testing.T) {
+	w := running(t, 2)
+	weights := func(all ...int32) func(*v1alpha1.Rollout) {
+		return func(ro *v1alpha1.Rollout) {
+			ro.Spec.Steps = nil
+			for _, weight := range all {
+				ro.Spec.Steps = append(ro.Spec.Steps, v1alpha1.StepSpec{Weight: weight, Hold: metav1.Duration{Duration: time.Minute}})
+			}
+		}
+	}
+	expect := func(why string, step int32, weight int) {
+		t.Helper()
+		if st := w.get().Status; st.Step != step || int(st.Weight) != weight || len(w.canary()) != weight {
+			t.Errorf("%s: step %d, weight %d in the status and %d in the mesh; want step %d at %d", why, st.Step, st.Weight, len(w.canary()), step, weight)
+		}
+	}
+	w.until("held", saying("HoldingStep"))
+	w.deploy("v2", false)
+	w.edit(weights(5, 90))
+	w.turn()
+	expect("the canary is not ready", 2, 25)
+	w.ask(v1alpha1.ActionPause)
+	w.deploy("v2", true)
+	w.turn()
+	expect("paused", 2, 25)
+	w.ask(v1alpha1.ActionResume)
+	w.turn()
+	at := w.clock
+	w.turn()
+	expect("ready", 2, 90)
+	w.until("promoted", ended(v1alpha1.OutcomePromoted))
+	if held := w.clock.Sub(at); held < time.Minute {
+		t.Errorf("promoted %s after the weight was raised, want its hold of a minute", held)
+	}
+	w.deploy("v3", true)
+	w.want("v3")
+	w.until("at step 2", atStep(2))
+	w.ask(v1alpha1.ActionPause)
+	w.turn()
+	w.edit(weights(1))
+	w.turn()
+	expect("lowered while paused", 1, 1)
 }
 
 func TestNoDataHoldsThenPauses(t *testing.T) {

@@ -204,8 +204,8 @@ func (p *pass) keepRun() {
 	if share, ok := p.run.Share.Realised(); ok {
 		st.Realised = number(100 * share)
 	}
-	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight(p.plan)) //nolint:gosec // at most 20 steps, weights up to 100
-	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight(p.plan)))
+	st.Step, st.Weight = int32(p.run.Step), int32(p.run.Weight) //nolint:gosec // at most 20 steps, weights up to 100
+	st.Allocation = rollout.FormatBuckets(rollout.Allocate(p.run.ID, p.run.Weight))
 	st.Run = runStatus(*p.run)
 	st.Run.Admitted = p.run.Step > 0 || p.meets(admitted(p.was.Status))
 	st.Mirror = p.mirror()

@@ -136,6 +136,8 @@ func (p *pass) weightAhead() int {
 		return 0
 	case p.run.Step == 0:
 		return max(p.plan.Shadow.Percent, p.plan.Steps[0].Weight)
+	case p.run.Planned(p.plan) > p.run.Weight:
+		return p.run.Planned(p.plan)
 	case p.run.Step < len(p.plan.Steps):
 		return p.plan.Steps[p.run.Step].Weight
 	}

@@ -112,7 +112,7 @@ func (w *world) play() (last rollout.Outcome, findings []rollout.Finding) {
 
 // count adds what the service did since the last scrape.
 func (w *world) count(at time.Duration) {
-	weight := float64(w.run.Weight(w.plan)) / 100
+	weight := float64(w.run.Weight) / 100
 	n := w.traffic(at) * scrape.Seconds()
 	for _, version := range []string{"v1", "v2"} { // in this order: what grows is drawn from one source
 		share := weight
