@@ -27,6 +27,8 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	}
 	if p.urgent {
 		if err := r.hurry(ctx, p); err != nil {
+			r.Metrics.found(p)
+			r.warn(p, "RollbackFailed", err)
 			return err
 		}
 	}
@@ -52,10 +54,25 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	if err := r.store(ctx, p); err != nil {
 		return err
 	}
-	if err := r.express(ctx, p, objects); err != nil || bound {
+	if err := r.express(ctx, p, objects); err != nil {
+		r.warn(p, "NotWritten", err)
 		return err
 	}
+	if bound {
+		return nil
+	}
 	return r.bind(ctx, p, false)
+}
+
+// warn tells people of what goes wrong: at once, and again every minute for as long as it is the same.
+func (r *Reconciler) warn(p *pass, reason string, err error) {
+	told := &unstructured.Unstructured{Object: map[string]any{"spec": err.Error()}}
+	told.SetKind(reason)
+	if apierrors.IsConflict(err) || r.calm.since(p, told) {
+		return // of a conflict the next pass comes at once
+	}
+	r.calm.note(p, told)
+	r.Record(p.ro, true, reason, err.Error())
 }
 
 // noteLate moves the end of a run that was promoted to now for as long as the routes have not shown it: until then units meet the
@@ -78,7 +95,7 @@ func (r *Reconciler) hurry(ctx context.Context, p *pass) error {
 	if _, err := r.put(ctx, p, objects.Route); err != nil {
 		return err
 	}
-	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
+	r.Metrics.routed(r.Now().Sub(p.now))
 	return r.lookAround(ctx, p)
 }
 
@@ -196,7 +213,11 @@ func (r *Reconciler) noteRoute(p *pass, kind string) {
 		r.Record(p.ro, true, "DriftRepaired", fmt.Sprintf("the %s did not show weight %d; wrote it again", kind, p.ro.Status.Weight))
 		return
 	}
-	r.Metrics.routed(p.ro, r.Now().Sub(p.now))
+	decided := p.now
+	if p.sameRoutes() && p.run != nil {
+		decided = p.run.StepStarted // a pass before this one could not write it
+	}
+	r.Metrics.routed(r.Now().Sub(decided))
 }
 
 // limit writes the limits that there are and removes the others. One whose place somebody else's object has is told of.
@@ -206,7 +227,8 @@ func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
 		r.calm.note(p, want) // once it is wanted no more it is looked at
 		_, err := r.put(ctx, p, want)
 		if _, foreign := errors.AsType[*foreignError](err); foreign {
-			r.Record(p.ro, true, "NotLimited", fmt.Sprintf("the rate limit is not in force: %v", err))
+			r.warn(p, "NotLimited", fmt.Errorf("the rate limit is not in force: %w", err))
+			continue
 		}
 		errs = append(errs, err)
 	}

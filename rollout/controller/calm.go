@@ -11,7 +11,7 @@ import (
 )
 
 // calmFor is how long an object that no traffic waits for, once it was seen to be as wanted, is not looked at again: the alert
-// rules, a rate limit that is not there, and tiers that are no more. A foreign edit of those lasts so long.
+// rules, and a rate limit that is not there. A foreign edit of those lasts so long.
 const calmFor = time.Minute
 
 // calm remembers what was seen to be as wanted, and when. It spares reads and decides nothing: a new process looks again.
@@ -30,10 +30,22 @@ type sight struct {
 
 // since says whether the very object was seen to be as wanted a short while ago.
 func (c *calm) since(p *pass, want *unstructured.Unstructured) bool {
+	at, ok := c.last(p, want)
+	return ok && p.now.Before(at.Add(calmFor))
+}
+
+// ever says whether it was seen to be so at all.
+func (c *calm) ever(p *pass, want *unstructured.Unstructured) bool {
+	_, ok := c.last(p, want)
+	return ok
+}
+
+// last is when the very object was seen to be as wanted.
+func (c *calm) last(p *pass, want *unstructured.Unstructured) (at time.Time, ok bool) {
 	c.mu.Lock()
-	last, ok := c.seen[client.ObjectKeyFromObject(p.ro)][keyOf(want)]
+	s, ok := c.seen[client.ObjectKeyFromObject(p.ro)][keyOf(want)]
 	c.mu.Unlock()
-	return ok && last.owner == p.ro.UID && p.now.Before(last.at.Add(calmFor)) && reflect.DeepEqual(last.spec, want.Object[body(want)])
+	return s.at, ok && s.owner == p.ro.UID && reflect.DeepEqual(s.spec, want.Object[body(want)])
 }
 
 // note remembers that an object is as wanted, or is not there where none is wanted.

@@ -71,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		repairs:     counter("siskin_rollout_drift_repairs_total", "Foreign edits of the route that were put right."),
 		unreadable:  counter("siskin_rollout_evidence_failures_total", "Questions that the source of evidence did not answer."),
 		routeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "siskin_rollout_decision_duration_seconds", Help: "From the start of the pass that decided to the route being written.",
+			Name: "siskin_rollout_decision_duration_seconds", Help: "From the start of the pass that decided on a weight, or of the one that rolled back, to the route being written.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
@@ -106,8 +106,16 @@ func (m *Metrics) observe(p *pass) {
 	if st.Run == nil && p.was.Status.Run != nil && st.LastRun != nil {
 		m.runs.WithLabelValues(ns, name, st.LastRun.Outcome).Inc()
 	}
+	m.found(p)
+}
+
+// found exports what the gates say, also in a pass that can do nothing about it.
+func (m *Metrics) found(p *pass) {
+	if m == nil {
+		return
+	}
 	for _, f := range p.findings {
-		m.finding(ns, name, f)
+		m.finding(p.ro.Namespace, p.ro.Name, f)
 	}
 }
 
@@ -188,7 +196,7 @@ func (m *Metrics) finding(ns, name string, f rollout.Finding) {
 	set(m.safetyBound, f.LogSafetyBound)
 }
 
-func (m *Metrics) routed(_ *v1alpha1.Rollout, took time.Duration) {
+func (m *Metrics) routed(took time.Duration) {
 	if m != nil {
 		m.routeDuration.Observe(took.Seconds())
 	}

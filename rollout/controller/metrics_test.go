@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -92,6 +93,40 @@ func TestMetrics(t *testing.T) {
 	delete(left, "siskin_rollout_decision_duration_seconds")
 	if len(left) > 0 {
 		t.Errorf("series of a rollout that is gone: %v", left)
+	}
+}
+
+// TestFailedRollback: a rollback whose route cannot be written is seen by whoever is to act, with what the alert goes by.
+func TestFailedRollback(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	w := running(t, 1)
+	w.o.Metrics = controller.NewMetrics(registry)
+	w.restart()
+	w.turn()
+	w.source.counts = harmful
+	w.tap.fail = failing("apply VirtualService")
+	failed := 0
+	for range 30 {
+		if w.try() != nil {
+			failed++
+			w.clock = w.clock.Add(time.Second)
+		}
+	}
+	if failed < 10 || len(w.canary()) != 5 {
+		t.Fatalf("%d turns failed, and %d buckets see the canary; want failures, and 5", failed, len(w.canary()))
+	}
+	got := scrape(t, registry)
+	if got["siskin_rollout_gate_verdict errors Harm"] != 1 || got["siskin_rollout_info v2 v1"] != 1 {
+		t.Errorf("the metrics do not say that there is harm, and that the run is not over: %v", got)
+	}
+	told := slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return !strings.HasPrefix(e, "true RollbackFailed applying VirtualService") })
+	if len(told) != 1 {
+		t.Errorf("told %d times within a minute that the rollback fails, want once: %q", len(told), w.events)
+	}
+	w.tap.fail = nil
+	w.turn()
+	if got := scrape(t, registry); got["siskin_rollout_info v2 v1"] != 0 || got["siskin_rollout_info  v1"] != 1 {
+		t.Errorf("after the rollback the metrics still say that the run is not over: %v", got)
 	}
 }
 

@@ -138,33 +138,30 @@ func (p *pass) carries(e v1alpha1.Experiment) error {
 // keyOf tells the objects of a rollout's namespace apart.
 func keyOf(o *unstructured.Unstructured) string { return o.GetKind() + "/" + o.GetName() }
 
-// prune deletes what made versions reachable that no route leads to any more, and the objects of tiers that the spec no longer has.
-// Where there is one object for all versions only the latter can be: those are looked for when the objects have others names than
-// before, and once a minute, among what the watch knows.
+// prune deletes what made versions reachable that no route leads to any more, and what the spec asks for no longer, such as a tier.
+// Where there is one object for all versions only the latter can be: it is looked for until that has succeeded once for the
+// objects that there are to be, and unless the spec has just changed the watched kinds among what the watch knows.
 func (r *Reconciler) prune(ctx context.Context, p *pass, o Objects) error {
 	done := pruned(o)
-	if !o.Prune && r.calm.since(p, done) {
+	if !o.Prune && r.calm.ever(p, done) {
 		return nil
 	}
-	var kinds []schema.GroupVersionKind
 	keep := map[string]bool{}
-	note := func(all []*unstructured.Unstructured, wanted bool) {
-		for _, s := range all {
-			keep[keyOf(s)] = keep[keyOf(s)] || wanted
-			if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
-				kinds = append(kinds, gvk)
-			}
+	var kinds []schema.GroupVersionKind
+	for _, s := range slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets, o.LimitKeys) {
+		if gvk := s.GroupVersionKind(); !slices.Contains(kinds, gvk) {
+			kinds = append(kinds, gvk)
 		}
 	}
-	note(slices.Concat(o.Behind, []*unstructured.Unstructured{o.Route}, o.Subsets), true)
-	known := client.Reader(r.Client)
-	if o.Prune {
-		note(o.LimitKeys, false)
-		note(o.Limits, true)
-		known = r.Live
+	for _, s := range append(o.written(), o.Limits...) {
+		keep[keyOf(s)] = true
 	}
 	var errs []error
 	for _, gvk := range kinds {
+		known := r.Live
+		if !o.Prune && p.was.Status.ObservedGeneration == p.ro.Generation && slices.Contains(p.router.Kinds(), gvk) {
+			known = r.Client // nothing of it has just been written
+		}
 		var list metav1.PartialObjectMetadataList
 		list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
 		errs = append(errs, known.List(ctx, &list, client.InNamespace(p.ro.Namespace), client.MatchingLabels{v1alpha1.LabelRollout: p.ro.Name}))
