@@ -75,23 +75,28 @@ func TestDecide(t *testing.T) {
 		},
 		"Raised": {
 			"a greater weight in the plan begins the step anew, and no gate has passed it",
-			replanned(90, func(*Situation) {}), want{Hold, StepChanged},
+			replanned(90, func(*Situation) {}),
+			want{Hold, StepChanged},
 		},
 		"RaisedPaused": {
 			"a paused run goes nowhere",
-			replanned(90, func(s *Situation) { s.Run.Paused = PausedByRequest }), want{Hold, PausedByRequest},
+			replanned(90, func(s *Situation) { s.Run.Paused = PausedByRequest }),
+			want{Hold, PausedByRequest},
 		},
 		"RaisedNotReady": {
 			"no weight grows towards a version without an endpoint",
-			replanned(90, func(s *Situation) { s.CanaryReady = false }), want{Hold, CanaryNotReady},
+			replanned(90, func(s *Situation) { s.CanaryReady = false }),
+			want{Hold, CanaryNotReady},
 		},
 		"Lowered": {
 			"a lower weight waits for nothing",
-			replanned(5, func(s *Situation) { s.Run.Paused, s.CanaryReady = PausedByRequest, false }), want{Hold, StepChanged},
+			replanned(5, func(s *Situation) { s.Run.Paused, s.CanaryReady = PausedByRequest, false }),
+			want{Hold, StepChanged},
 		},
 		"LoweredHarm": {
 			"harm comes first",
-			replanned(5, func(s *Situation) { s.Findings = found(Harm) }), want{Rollback, ErrorsHarm},
+			replanned(5, func(s *Situation) { s.Findings = found(Harm) }),
+			want{Rollback, ErrorsHarm},
 		},
 		"Harm": {
 			"one harmful gate is enough",
