@@ -21,6 +21,7 @@ import (
 	"github.com/siskin-dev/siskin/charts"
 	"github.com/siskin-dev/siskin/cmd/local/kube/kubetest"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // unasked is a Prometheus that must not be asked: an alerts gate needs none.
@@ -33,7 +34,8 @@ func (unasked) Query(_ context.Context, query string, _ time.Time, _ ...promv1.O
 
 // alertmanager is an Alertmanager that notifies one webhook.
 type alertmanager struct {
-	*program
+	*process.Process
+	t    *testing.T
 	addr string
 }
 
@@ -50,11 +52,11 @@ receivers:
 - name: siskin
   webhook_configs: [{url: '%s', send_resolved: true}]
 `, webhook)
-	a := &alertmanager{addr: freeAddr(t)}
-	a.program = start(t, find(t, "prometheus-alertmanager", "prometheus-alertmanager"),
+	a := &alertmanager{t: t, addr: process.FreeAddr(t)}
+	a.Process = start(t, find(t, "prometheus-alertmanager", "prometheus-alertmanager"),
 		"--config.file="+write(t, "alertmanager.yaml", config), "--storage.path="+t.TempDir(),
 		"--web.listen-address="+a.addr, "--cluster.listen-address=", "--log.level=warn")
-	until(t, "Alertmanager", answers("http://"+a.addr+"/-/ready"))
+	process.Until(t, "Alertmanager", process.Answers("http://"+a.addr+"/-/ready"))
 	return a
 }
 
@@ -85,7 +87,7 @@ func (a *alertmanager) post(labels map[string]string, ends time.Time) {
 // alertsAre waits until the status shows so many alerts. Nothing reconciles meanwhile: only the webhook writes.
 func (w *cluster) alertsAre(n int) *v1alpha1.Rollout {
 	w.t.Helper()
-	until(w.t, fmt.Sprintf("%d alerts in the status", n), func(context.Context) error {
+	process.Until(w.t, fmt.Sprintf("%d alerts in the status", n), func(context.Context) error {
 		if got := w.get().Status.Alerts; len(got) != n {
 			return fmt.Errorf("got %+v", got)
 		}

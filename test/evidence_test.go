@@ -12,6 +12,7 @@ import (
 
 	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/evidence"
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // interval is the length of a block: four scrapes.
@@ -53,7 +54,7 @@ func newScene(t *testing.T) *scene {
 func (s *scene) boundary(t *testing.T) time.Time {
 	t.Helper()
 	want := s.counted(t).total
-	until(t, "the last scrape", func(ctx context.Context) error {
+	process.Until(t, "the last scrape", func(ctx context.Context) error {
 		for _, metric := range []string{"istio_requests_total", "istio_request_duration_milliseconds_count"} {
 			if got, err := s.prometheus.number(ctx, "sum("+metric+")"); err != nil || got != want {
 				return fmt.Errorf("%s: got %v, want %v (%w)", metric, got, want, err)
@@ -62,7 +63,7 @@ func (s *scene) boundary(t *testing.T) time.Time {
 		return nil
 	})
 	at := rollout.GridFloor(time.Now(), interval).Add(interval)
-	until(t, "the next block", func(ctx context.Context) error {
+	process.Until(t, "the next block", func(ctx context.Context) error {
 		last, err := s.prometheus.number(ctx, "timestamp(up)")
 		if err == nil && last <= float64(at.UnixMilli())/1000 {
 			err = fmt.Errorf("the last scrape was at %v, before %v", last, at)
@@ -136,11 +137,11 @@ func TestEvidence(t *testing.T) {
 func (s *scene) whileKilled(t *testing.T) {
 	t.Helper()
 	s.send(t, 100)
-	s.prometheus.kill()
+	s.prometheus.Kill()
 	s.send(t, 100)
-	s.prometheus.run()
+	s.prometheus.Start(t)
 	s.send(t, 100)
-	until(t, "Prometheus", answers(s.prometheus.url+"/-/ready"))
+	process.Until(t, "Prometheus", process.Answers(s.prometheus.url+"/-/ready"))
 }
 
 // run sends the traffic of a phase, checks the blocks since from and returns where they end.

@@ -26,6 +26,7 @@ import (
 	"github.com/siskin-dev/siskin/mesh/gateway"
 	"github.com/siskin-dev/siskin/mesh/istio"
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 const (
@@ -270,7 +271,7 @@ func (d *data) giveUp(t *testing.T, n int) {
 			t.Errorf("a request that was given up was answered: %s", res.Status)
 		}
 	}
-	until(t, "the gateway to count what was given up", func(context.Context) error {
+	process.Until(t, "the gateway to count what was given up", func(context.Context) error {
 		if c := d.counted(t); c.total-c.requests["v1"]-c.requests["v2"] != float64(n) {
 			return fmt.Errorf("got %v", c)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/siskin-dev/siskin/cmd/local/kube/kubetest"
 	"github.com/siskin-dev/siskin/mesh/gateway"
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // TestNetBelow is the whole chain without the controller's own evidence: the PrometheusRule that it wrote, evaluated by a
@@ -36,7 +37,7 @@ alerting:
   alertmanagers: [{static_configs: [{targets: ['%s']}]}]
 `, write(t, "rollout.yaml", string(rule)), manager.addr)))
 
-	until(t, "the alert in the status", func(context.Context) error {
+	process.Until(t, "the alert in the status", func(context.Context) error {
 		d.send(t, 20)
 		if n := len(w.get().Status.Alerts); n != 1 {
 			return fmt.Errorf("%d alerts", n)
@@ -49,7 +50,7 @@ alerting:
 	if got := outcome(w.turn()); got != "RolledBack AlertFiring, weight 0" {
 		t.Errorf("outcome: got %q", got)
 	}
-	until(t, "all buckets on v1", func(context.Context) error {
+	process.Until(t, "all buckets on v1", func(context.Context) error {
 		before := d.backends["v2"].requests.Load()
 		d.send(t, 200)
 		if n := d.backends["v2"].requests.Load() - before; n != 0 {
@@ -89,7 +90,7 @@ func (d *data) watch(t *testing.T, config *rest.Config) {
 			t.Errorf("watching: %v", err)
 		}
 	})
-	until(t, "the gateway", func(ctx context.Context) error {
+	process.Until(t, "the gateway", func(ctx context.Context) error {
 		before := d.backends["v2"].requests.Load()
 		d.send(t, 50)
 		if d.backends["v2"].requests.Load() == before {

@@ -9,11 +9,13 @@ import (
 	"github.com/prometheus/client_golang/api"
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // prometheus is a Prometheus server.
 type prometheus struct {
-	*program
+	*process.Process
 	url string
 	api promv1.API
 }
@@ -30,16 +32,16 @@ scrape_configs:
 
 func startPrometheus(t *testing.T, config string) *prometheus {
 	t.Helper()
-	addr := freeAddr(t)
+	addr := process.FreeAddr(t)
 	p := &prometheus{url: "http://" + addr}
 	client, err := api.NewClient(api.Config{Address: p.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.api = promv1.NewAPI(client)
-	p.program = start(t, find(t, "prometheus", "prometheus"), "--config.file="+write(t, "prometheus.yaml", config),
+	p.Process = start(t, find(t, "prometheus", "prometheus"), "--config.file="+write(t, "prometheus.yaml", config),
 		"--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr, "--log.level=warn")
-	until(t, "Prometheus", answers(p.url+"/-/ready"))
+	process.Until(t, "Prometheus", process.Answers(p.url+"/-/ready"))
 	return p
 }
 

@@ -141,13 +141,18 @@ func (r recipe) replace(path string) error {
 	return os.Rename(path+".part", path)
 }
 
-// BuildController builds the rollout controller of this repository into the folder and returns its path.
-func BuildController(ctx context.Context, dir string) (string, error) {
+// BuildController builds the rollout controller of this repository as it is now, and returns its path.
+func BuildController(ctx context.Context) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "rollout-controller")
+	unlock, err := lock(filepath.Join(root, "bin"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	path := filepath.Join(root, "bin", "rollout-controller")
 	if _, err := output(ctx, filepath.Dir(root), "go", "build", "-o", path, "./cmd/rollout-controller"); err != nil {
 		return "", fmt.Errorf("building the rollout controller: %w", err)
 	}

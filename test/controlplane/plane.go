@@ -6,11 +6,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +20,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // Off is the value of SISKIN_CONTROLPLANE that skips the tests of this package, for machines without the minutes that the
@@ -46,10 +45,9 @@ type Plane struct {
 	dir               string
 	api               string // address of the API server
 	admin, controller identity
-	etcd, server      *Process
-	istiod            *Process
+	etcd, server      *process.Process
+	istiod            *process.Process
 	arguments         []string // the chart's, for the rollout controller
-	built             string   // path of the rollout controller, once it is built
 }
 
 // Start runs etcd, the API server with all CRDs and the chart's rights, and istiod, until the test ends: then they stop
@@ -73,7 +71,7 @@ func Start(tb testing.TB) *Plane {
 	p.startEtcd()
 	p.startAPIServer()
 	p.install()
-	p.ADS = freeAddr(tb)
+	p.ADS = process.FreeAddr(tb)
 	p.startIstiod()
 	tb.Logf("the control plane was ready after %s", time.Since(began).Round(100*time.Millisecond))
 	return p
@@ -88,11 +86,11 @@ func (p *Plane) For(tb testing.TB) *Plane {
 
 func (p *Plane) startEtcd() {
 	p.tb.Helper()
-	clients, peers := "http://"+freeAddr(p.tb), "http://"+freeAddr(p.tb)
-	p.etcd = run(p.tb, p.dir, "etcd", p.Etcd, nil, "--data-dir="+filepath.Join(p.dir, "etcd"), "--log-level=warn", "--unsafe-no-fsync",
+	clients, peers := "http://"+process.FreeAddr(p.tb), "http://"+process.FreeAddr(p.tb)
+	p.etcd = process.Run(p.tb, p.dir, "etcd", p.Etcd, nil, "--data-dir="+filepath.Join(p.dir, "etcd"), "--log-level=warn", "--unsafe-no-fsync",
 		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers)
-	p.until("etcd", p.etcd, get(clients+"/health"))
+	p.until("etcd", p.etcd, process.Answers(clients+"/health"))
 	p.api = clients
 }
 
@@ -102,12 +100,12 @@ func (p *Plane) startAPIServer() {
 	p.write(key, serviceAccountKey(p.tb))
 	p.write(tokens, p.admin.line()+p.controller.line())
 	p.write(p.path("audit.yaml"), p.auditPolicy())
-	p.api = freeAddr(p.tb)
+	p.api = process.FreeAddr(p.tb)
 	_, port, err := net.SplitHostPort(p.api)
 	if err != nil {
 		p.tb.Fatal(err)
 	}
-	p.server = run(p.tb, p.dir, "kube-apiserver", p.APIServer, nil, "--etcd-servers="+etcd, "--secure-port="+port,
+	p.server = process.Run(p.tb, p.dir, "kube-apiserver", p.APIServer, nil, "--etcd-servers="+etcd, "--secure-port="+port,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--cert-dir="+p.path("certificates"),
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--service-account-issuer=https://kubernetes.default.svc", "--token-auth-file="+tokens, "--authorization-mode=RBAC",
@@ -134,7 +132,7 @@ func ready(ctx context.Context, config *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	return getWith(c, config.Host+"/readyz")(ctx)
+	return process.AnswersTo(c, config.Host+"/readyz")(ctx)
 }
 
 // RestartIstiod stops istiod and starts another one at the same address.
@@ -148,21 +146,21 @@ func (p *Plane) RestartIstiod() {
 
 func (p *Plane) startIstiod() {
 	p.tb.Helper()
-	web := freeAddr(p.tb)
+	web := process.FreeAddr(p.tb)
 	networks, mesh := p.path("networks.yaml"), p.path("mesh.yaml")
 	p.write(networks, "{}\n")
 	p.write(mesh, "{}\n")
 	env := []string{"POD_NAME=istiod", "POD_NAMESPACE=istio-system", "PILOT_CERT_PROVIDER=istiod"}
-	p.istiod = run(p.tb, p.dir, "istiod", p.Istiod, env, "discovery", "--kubeconfig="+p.Kubeconfig(p.admin), "--meshConfig="+mesh,
-		"--networksConfig="+networks, "--grpcAddr="+p.ADS, "--httpAddr="+web, "--httpsAddr="+freeAddr(p.tb),
-		"--monitoringAddr="+freeAddr(p.tb), "--secureGRPCAddr="+freeAddr(p.tb))
-	p.until("istiod", p.istiod, get("http://"+web+"/ready"))
+	p.istiod = process.Run(p.tb, p.dir, "istiod", p.Istiod, env, "discovery", "--kubeconfig="+p.Kubeconfig(p.admin), "--meshConfig="+mesh,
+		"--networksConfig="+networks, "--grpcAddr="+p.ADS, "--httpAddr="+web, "--httpsAddr="+process.FreeAddr(p.tb),
+		"--monitoringAddr="+process.FreeAddr(p.tb), "--secureGRPCAddr="+process.FreeAddr(p.tb))
+	p.until("istiod", p.istiod, process.Answers("http://"+web+"/ready"))
 }
 
 // Config speaks to the API server as somebody.
 func (p *Plane) Config(as identity) *rest.Config {
 	return &rest.Config{
-		Host: "https://" + p.api, BearerToken: as.token, QPS: -1, Timeout: answering,
+		Host: "https://" + p.api, BearerToken: as.token, QPS: -1, Timeout: process.Answering,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(p.path("certificates"), "apiserver.crt")},
 	}
 }
@@ -197,80 +195,20 @@ func (p *Plane) write(path, text string) {
 }
 
 // until waits for a program to say that it is ready, and not longer than it lives.
-func (p *Plane) until(what string, process *Process, ask func(ctx context.Context) error) {
+func (p *Plane) until(what string, program *process.Process, ask func(ctx context.Context) error) {
 	p.tb.Helper()
-	Until(p.tb, what, func(ctx context.Context) (err error) {
-		select {
-		case <-process.Ended():
-			p.tb.Fatalf("waiting for %s: it has ended: %v", what, process.err)
-		default:
+	Until(p.tb, what, func(ctx context.Context) error {
+		if err := program.Running(); err != nil {
+			p.tb.Fatalf("waiting for %s: %v", what, err)
 		}
 		return ask(ctx)
 	})
 }
 
-// Until asks again and again until the answer is nil. Other processes cannot be waited for in another way. One question
-// may take the time of answering; when patience ends, the last complaint that an answer gave is shown.
+// Until asks again and again until the answer is nil, as process.Until does.
 func Until(tb testing.TB, what string, ask func(ctx context.Context) error) {
 	tb.Helper()
-	began := time.Now()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := once(tb.Context(), ask)
-		switch {
-		case err == nil:
-			return
-		case time.Since(began) > patience:
-			tb.Fatalf("waiting %s for %s: %v", patience, what, err)
-		}
-		<-tick.C
-	}
-}
-
-// once asks one question.
-func once(ctx context.Context, ask func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, answering)
-	defer cancel()
-	return ask(ctx)
-}
-
-func get(url string) func(context.Context) error { return getWith(http.DefaultClient, url) }
-
-func getWith(c *http.Client, url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		res, err := c.Do(req)
-		if err != nil {
-			return err
-		}
-		if res.StatusCode != http.StatusOK {
-			err = fmt.Errorf("asking %s: answered %s", url, res.Status)
-		}
-		return errors.Join(err, res.Body.Close())
-	}
-}
-
-// freeAddr is a loopback address that nothing listens on. Its port lies below those that Linux gives to outgoing
-// connections: one of these could take it before the program does that it is for.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))) //nolint:noctx,gosec // it is closed at once; any port will do
-		if err != nil {
-			continue // somebody is there
-		}
-		addr := l.Addr().String()
-		if err := l.Close(); err != nil {
-			tb.Fatal(err)
-		}
-		return addr
-	}
-	tb.Fatal("finding a free port: of 100 none was")
-	return ""
+	process.Until(tb, what, ask)
 }
 
 // serviceAccountKey is what the API server signs the tokens of service accounts with.

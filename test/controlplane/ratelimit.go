@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/siskin-dev/siskin/test/process"
 )
 
 // StartRateLimits runs Envoy's reference rate limit service on a Redis of its own until the test ends, with the files of a
@@ -24,25 +26,25 @@ func (p *Plane) StartRateLimits(files map[string]string) *grpc.ClientConn {
 	for name, text := range files {
 		p.write(filepath.Join(folder, name), text)
 	}
-	addr := freeAddr(p.tb)
+	addr := process.FreeAddr(p.tb)
 	env := []string{
 		"RUNTIME_ROOT=" + filepath.Dir(filepath.Dir(folder)), "RUNTIME_SUBDIRECTORY=ratelimit", "RUNTIME_WATCH_ROOT=false",
 		"RUNTIME_IGNOREDOTFILES=true", "REDIS_SOCKET_TYPE=tcp", "REDIS_URL=" + redis, "USE_STATSD=false", "LOG_LEVEL=debug",
 	}
-	for prefix, at := range map[string]string{"": freeAddr(p.tb), "DEBUG_": freeAddr(p.tb), "GRPC_": addr} {
+	for prefix, at := range map[string]string{"": process.FreeAddr(p.tb), "DEBUG_": process.FreeAddr(p.tb), "GRPC_": addr} {
 		host, port, err := net.SplitHostPort(at)
 		if err != nil {
 			p.tb.Fatal(err)
 		}
 		env = append(env, prefix+"HOST="+host, prefix+"PORT="+port)
 	}
-	process := run(p.tb, p.dir, "ratelimit", p.RateLimit, env)
+	service := process.Run(p.tb, p.dir, "ratelimit", p.RateLimit, env)
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		p.tb.Fatal(err)
 	}
 	p.tb.Cleanup(func() { _ = conn.Close() }) // nothing is under way
-	p.until("the rate limit service", process, func(ctx context.Context) error {
+	p.until("the rate limit service", service, func(ctx context.Context) error {
 		_, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: "ratelimit"})
 		return err
 	})
@@ -55,13 +57,13 @@ func (p *Plane) startRedis() string {
 	if err != nil {
 		p.tb.Fatal("redis-server is not installed: apt-get install redis-server")
 	}
-	addr := freeAddr(p.tb)
+	addr := process.FreeAddr(p.tb)
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		p.tb.Fatal(err)
 	}
-	process := run(p.tb, p.tb.TempDir(), "redis", path, nil, "--bind", host, "--port", port, "--save", "", "--appendonly", "no")
-	p.until("Redis", process, func(ctx context.Context) error {
+	redis := process.Run(p.tb, p.tb.TempDir(), "redis", path, nil, "--bind", host, "--port", port, "--save", "", "--appendonly", "no")
+	p.until("Redis", redis, func(ctx context.Context) error {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {

@@ -1,4 +1,6 @@
-package controlplane
+// Package process runs real programs for tests: it starts them, waits for what they are to do, and ends them with all that
+// they started.
+package process
 
 import (
 	"errors"
@@ -14,16 +16,18 @@ import (
 )
 
 // A loaded machine is slow, not wrong: patience is how long a program may take for anything that is waited for, and
-// answering how long for one answer.
+// Answering how long for one answer.
 const (
 	patience  = 60 * time.Second
-	answering = 10 * time.Second
+	Answering = 10 * time.Second
 )
 
 // Process is a program that a test runs, in a process group of its own.
 type Process struct {
-	name  string
-	log   string
+	name, log string
+	dir, path string
+	env, args []string
+
 	group int
 	// ended is closed when the program has ended; err says how, and is read only then.
 	ended  chan struct{}
@@ -31,14 +35,12 @@ type Process struct {
 	killed atomic.Bool
 }
 
-// run starts a program in the folder, where its log is kept, and stops it when the test ends. Env is added to the
+// Run starts a program in the folder, where its log is kept, and stops it when the test ends. Env is added to the
 // environment. What the program had to say is shown when the test fails.
-func run(tb testing.TB, dir, name, path string, env []string, args ...string) *Process {
+func Run(tb testing.TB, dir, name, path string, env []string, args ...string) *Process {
 	tb.Helper()
-	p := &Process{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
-	if err := p.start(dir, path, env, args); err != nil {
-		tb.Fatalf("starting %s: %v", name, err)
-	}
+	p := &Process{name: name, log: filepath.Join(dir, name+".log"), dir: dir, path: path, env: env, args: args}
+	p.Start(tb)
 	tb.Cleanup(func() {
 		said, err := os.ReadFile(p.log) // before it speaks of its end
 		if err := p.Stop(); err != nil {
@@ -51,17 +53,27 @@ func run(tb testing.TB, dir, name, path string, env []string, args ...string) *P
 	return p
 }
 
+// Start starts the program again, which has ended.
+func (p *Process) Start(tb testing.TB) {
+	tb.Helper()
+	if err := p.start(); err != nil {
+		tb.Fatalf("starting %s: %v", p.name, err)
+	}
+}
+
 // start starts the program. The program dies with this process, also when nothing is left to clean up: the kernel sees
 // to that as long as the thread that started it is there, so one thread waits for it.
-func (p *Process) start(dir, path string, env, args []string) error {
+func (p *Process) start() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, args...) //nolint:noctx // it lives until it is stopped
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append(os.Environ(), env...), log, log
+	cmd := exec.Command(p.path, p.args...) //nolint:noctx // it lives until it is stopped
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.dir, append(os.Environ(), p.env...), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.ended, p.err = make(chan struct{}), nil
+	p.killed.Store(false)
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -104,8 +116,18 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Ended is closed when the program has ended.
-func (p *Process) Ended() <-chan struct{} { return p.ended }
+// Running is nil while the program runs; after that it says how it ended.
+func (p *Process) Running() error {
+	select {
+	case <-p.ended:
+		if p.err == nil {
+			return fmt.Errorf("%s has ended", p.name)
+		}
+		return fmt.Errorf("%s has ended: %w", p.name, p.err)
+	default:
+		return nil
+	}
+}
 
 // badEnd is nil for an exit status of 0, for the end by the signal that asked for it, as etcd ends, and after Kill.
 func (p *Process) badEnd() error {
