@@ -29,8 +29,8 @@ const (
 // owner is the field manager of what the tests write.
 const owner = client.FieldOwner("test")
 
-// install creates what a cluster has before somebody makes a rollout: Istio's kinds, those of the Prometheus operator and
-// of KServe, and what the chart brings, but for Siskin's own Deployment: the test runs the binary.
+// install creates what a cluster has before somebody makes a rollout: Istio's kinds, those of the Prometheus operator, of
+// KServe and of Seldon, and what the chart brings, but for Siskin's own Deployment: the test runs the binary.
 func (p *Plane) install() {
 	p.tb.Helper()
 	root, err := moduleRoot(p.tb.Context())
@@ -50,6 +50,8 @@ func (p *Plane) install() {
 		filepath.Join(root, "..", "cmd", "local", "kube", "crds", "prometheusrule.yaml"),
 		filepath.Join(kserve, "config", "crd", "full", "serving.kserve.io_inferenceservices.yaml"),
 		filepath.Join(root, "..", "mesh", "gatewayapi", "testdata", "crds", "httproute.yaml"),
+		filepath.Join(root, "..", "mesh", "seldon", "testdata", "crds", "experiment.yaml"),
+		filepath.Join(root, "..", "mesh", "seldon", "testdata", "crds", "model.yaml"),
 	} {
 		p.Apply(documents(p.tb, path)...)
 	}
@@ -86,8 +88,7 @@ func rendered(tb testing.TB, path string) []*unstructured.Unstructured {
 		tb.Fatal(err)
 	}
 	release := common.ReleaseOptions{Name: "siskin", Namespace: Namespace, Revision: 1, IsInstall: true}
-	// Every provider whose kinds the API server has.
-	providers := map[string]any{"controller": map[string]any{"providers": []any{"Istio", "GatewayAPI", "NGINX", "Service", "KServe"}, "globalRateLimits": true}}
+	providers := map[string]any{"controller": map[string]any{"providers": []any{"Istio", "GatewayAPI", "NGINX", "Service", "Seldon", "KServe"}, "globalRateLimits": true}}
 	values, err := util.ToRenderValues(chart, providers, release, common.DefaultCapabilities)
 	if err != nil {
 		tb.Fatal(err)
