@@ -72,22 +72,21 @@ func (p *Process) start() error {
 	cmd := exec.Command(p.path, p.args...) //nolint:noctx // it lives until it is stopped
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.dir, append(os.Environ(), p.env...), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.ended, p.err = make(chan struct{}), nil
 	p.killed.Store(false)
-	started := make(chan error)
+	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
-			close(p.ended)
+			close(ended)
 		}
 	}()
 	if err := <-started; err != nil {
 		return err
 	}
-	p.group = cmd.Process.Pid
+	p.group, p.ended = cmd.Process.Pid, ended
 	return nil
 }
 
