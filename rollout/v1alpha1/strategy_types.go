@@ -76,6 +76,7 @@ type CohortSpec struct {
 	Values []string `json:"values"`
 	// control is how many of 100 of the cohort's buckets stay on the stable version in the preview. The gates on errors, without
 	// a bucketLabel, and on latency then compare the two within the cohort, and the preview lasts until they pass.
+	// It needs provider Istio.
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=90
 	// +optional
