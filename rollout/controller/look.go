@@ -34,8 +34,8 @@ func sign(route *unstructured.Unstructured, last *v1alpha1.LastRunStatus) error 
 	return nil
 }
 
-// lookAtMesh reads the route as it stands, and what goes with it, unless the run ends in any case: then that is read once
-// traffic has left. It ends the pass when the route is somebody else's.
+// lookAtMesh reads the route as it stands, and what goes with it, unless the run ends by what is known already: then that is read
+// once traffic has left. It ends the pass when the route is somebody else's.
 func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	p.live = map[string]*unstructured.Unstructured{}
 	objects, err := p.draw(p.shownTraffic(), nil)
@@ -54,7 +54,10 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 		p.live[p.route] = live
 	}
 	p.gone = endedBy(p.live[p.route], p.ro.Status.Run)
-	if p.run != nil && !p.judging() {
+	if p.judging() {
+		p.judge()
+	}
+	if p.hasty() {
 		return nil
 	}
 	return r.lookAround(ctx, p)

@@ -119,6 +119,12 @@ func (p *pass) harmful() bool {
 	return slices.ContainsFunc(p.findings, func(f rollout.Finding) bool { return f.Verdict == rollout.Harm })
 }
 
+// hasty says whether the run ends by what is known from the rollout and its route: then these are all that is read before the
+// route is written.
+func (p *pass) hasty() bool {
+	return p.run != nil && (!p.judging() || (p.harmful() && p.action() != rollout.AskPromoteFull))
+}
+
 // decide chooses what to do and writes it into the status that act will store.
 func (p *pass) decide() {
 	st := &p.ro.Status

@@ -139,9 +139,14 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
+// longest is how long a turn may take. What does not answer holds neither its rollout nor a worker for longer.
+const longest = 30 * time.Second
+
 // Reconcile takes one turn. A turn that the process's end cuts short is no error: the next process goes on from the status.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	result, err := r.turn(ctx, req)
+	bounded, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	result, err := r.turn(bounded, req)
 	if ctx.Err() != nil {
 		return ctrl.Result{}, nil //nolint:nilerr // see above
 	}
@@ -163,16 +168,15 @@ func (r *Reconciler) turn(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	if err != nil {
 		return r.finish(ctx, pass, err)
 	}
-	r.lookAtWorkloads(ctx, pass)
+	if !pass.hasty() { // what is known may end the run already; then nothing is looked at or asked
+		r.lookAtWorkloads(ctx, pass)
+	}
 	r.lookAtExperiments(ctx, pass)
-	if pass.judging() {
+	if pass.judging() && !pass.hasty() {
 		r.lookAtRoutes(ctx, pass)
 		r.lookAtSpread(pass)
+		r.observe(ctx, pass)
 		pass.judge()
-		if !pass.harmful() { // what is known may roll back already; then nothing is asked
-			r.observe(ctx, pass)
-			pass.judge()
-		}
 	}
 	pass.decide()
 	if pass.foreign != nil && !pass.urgent {

@@ -1,15 +1,19 @@
 package controller_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -207,6 +211,33 @@ func TestAbortNeedsNothing(t *testing.T) {
 				t.Errorf("request %+v, want it done", q)
 			}
 		})
+	}
+}
+
+// TestKnownHarm: what the status says already rolls back before anything else is read, and no call may hang for ever.
+func TestKnownHarm(t *testing.T) {
+	w := running(t, 2, withAlerts)
+	w.editStatus(func(st *v1alpha1.RolloutStatus) {
+		st.Alerts = []v1alpha1.AlertStatus{{
+			Fingerprint: "a", Name: "CanaryDown", Severity: "critical", StartsAt: metav1.NewTime(w.clock),
+			Labels: map[string]string{"rollout": "coolant", "namespace": w.ns},
+		}}
+	})
+	w.o.Live = interceptor.NewClient(w.tap.wrap(w.client), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, bounded := ctx.Deadline(); !bounded {
+				t.Errorf("reading %s has no deadline", key)
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	})
+	w.restart()
+	w.tap.calls = nil
+	if ro := w.turn(); !ended(v1alpha1.OutcomeRolledBack)(ro) || len(w.canary()) != 0 {
+		t.Errorf("last run %+v, and %d buckets see the canary; want it rolled back", ro.Status.LastRun, len(w.canary()))
+	}
+	if diff := cmp.Diff([]string{"get Rollout", "get VirtualService", "apply VirtualService"}, w.tap.calls[:min(3, len(w.tap.calls))]); diff != "" {
+		t.Errorf("the first calls (-want +got):\n%s", diff)
 	}
 }
 
