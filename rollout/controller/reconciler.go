@@ -148,7 +148,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	defer cancel()
 	result, err := r.turn(bounded, req)
 	if ctx.Err() != nil {
-		return ctrl.Result{}, nil //nolint:nilerr // see above
+		return ctrl.Result{}, nil
 	}
 	return result, err
 }
