@@ -123,9 +123,9 @@ func (s *scenario) serve(name string, versions ...string) {
 	s.Service(s.space, name, pods)
 }
 
-// address is that of the pod of a service's i-th version; nothing listens there.
+// address is that of the pod of a service's i-th version; nothing listens there. No two services of a scenario share one.
 func (s *scenario) address(name string, i int) string {
-	return fmt.Sprintf("10.%d.%d.%d", 240+len(name), s.number, i+1)
+	return fmt.Sprintf("10.%d.%d.%d", 240+slices.Index([]string{service, "backend"}, name), s.number, i+1)
 }
 
 // start brings v1 to rest and v2 to its first step.
