@@ -75,7 +75,7 @@ func (w *meshWorld) inbound() {
 
 // allAre compares the limits of every connection manager that counts; there is one at least.
 func (l limited) allAre(a envoy.Answer) error {
-	checked, hosts := 0, 0
+	checked, hosts := 0, map[string]bool{}
 	for name, listener := range a.Listeners {
 		if l.inbound && name != "virtualInbound" {
 			continue
@@ -85,43 +85,42 @@ func (l limited) allAre(a envoy.Answer) error {
 			return err
 		}
 		for _, m := range managers {
-			n, err := l.are(m)
-			if err != nil {
+			checked++
+			if err := l.are(m, hosts); err != nil {
 				return fmt.Errorf("listener %q: %w", name, err)
 			}
-			checked, hosts = checked+1, hosts+n
 		}
 	}
-	if checked == 0 || hosts != len(l.want.Hosts) {
-		return fmt.Errorf("%d connection managers with %d ports of their own limits, want one at least and %d", checked, hosts, len(l.want.Hosts))
+	if checked == 0 || len(hosts) != len(l.want.Hosts) {
+		return fmt.Errorf("%d connection managers with limits of their own for %v, want one at least and %v", checked, hosts, l.want.Hosts)
 	}
 	return nil
 }
 
-// are compares the limits of a connection manager, and says how many virtual hosts of it have their own.
-func (l limited) are(m *hcmv3.HttpConnectionManager) (hosts int, err error) {
+// are compares the limits of a connection manager, and adds the virtual hosts that have their own.
+func (l limited) are(m *hcmv3.HttpConnectionManager, hosts map[string]bool) error {
 	got, err := limitsOf(m)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	want := l.want
 	want.Hosts = map[string]*localv3.LocalRateLimit{}
 	for _, vh := range m.GetRouteConfig().GetVirtualHosts() {
 		if one, ok := l.want.Hosts[vh.GetName()]; ok {
-			want.Hosts[vh.GetName()] = one
+			want.Hosts[vh.GetName()], hosts[vh.GetName()] = one, true
 		}
 	}
 	if got.Global != nil && want.Global != nil {
 		if err := errors.Join(got.Global.ValidateAll(), l.describes(got.Global)); err != nil {
-			return 0, err
+			return err
 		}
 		got.Global = proto.CloneOf(got.Global)
 		got.Global.RateLimits = nil // what they ask about was compared, whatever the words
 	}
 	if diff := gocmp.Diff(want, got, protocmp.Transform(), cmpopts.EquateEmpty()); diff != "" {
-		return 0, fmt.Errorf("-meant, +istiod's:\n%s", diff)
+		return fmt.Errorf("-meant, +istiod's:\n%s", diff)
 	}
-	return len(want.Hosts), nil
+	return nil
 }
 
 // limitsOf reads what stands right before the router: the token buckets and then the global limit, so that what the first refuse

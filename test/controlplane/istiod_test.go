@@ -203,7 +203,8 @@ func (w *meshWorld) streamsAre(a envoy.Answer) error {
 		want := w.destinations(mesh.Route{Destinations: s.Destinations, Port: s.Port.Number}, w.traffic.Service.FQDN(), 0)
 		names := []string{""}
 		if s.Port.Protocol == mesh.TLS {
-			names = w.hosts()
+			short := w.traffic.Service.Name + "." + w.traffic.Service.Namespace
+			names = append(w.hosts(), short, short+".svc") // as callers in the mesh may name it
 		}
 		for _, name := range names {
 			got, err := a.Streams(address, uint32(s.Port.Number), name)
