@@ -151,7 +151,7 @@ func (w *meshWorld) router() envoy.Answer {
 	var answer envoy.Answer
 	w.eventually("the gateway's routes", ingress(), func(a envoy.Answer) error {
 		answer = a
-		if len(w.traffic.Service.Gateways) == 0 {
+		if !w.enters() {
 			return w.absent(a.Routes[entry])
 		}
 		return errors.Join(w.routesAre(a.Routes[entry], entryPort), w.clustersAre(a))
@@ -159,7 +159,12 @@ func (w *meshWorld) router() envoy.Answer {
 	return answer
 }
 
-// absent holds that a gateway that nobody named does not lead to the service.
+// enters says whether requests come through a gateway: to the service's own port, and only where it speaks HTTP.
+func (w *meshWorld) enters() bool {
+	return len(w.traffic.Service.Gateways) > 0 && w.ports()[0].Protocol == mesh.HTTP
+}
+
+// absent holds that a gateway that lets in no requests for the service does not lead to it.
 func (w *meshWorld) absent(config *routev3.RouteConfiguration) error {
 	if config == nil {
 		return errors.New("the gateway has no routes at all, not even those for no host")

@@ -63,7 +63,7 @@ func (w *meshWorld) entrances(sidecar, router envoy.Answer) []entrance {
 		}
 		all = append(all, e)
 	}
-	if len(w.traffic.Service.Gateways) > 0 {
+	if w.enters() {
 		e := entrance{name: "the gateway", config: router.Routes[entry], port: entryPort, to: own}
 		for _, host := range w.hosts() {
 			e.authorities = append(e.authorities, host, fmt.Sprintf("%s:%d", host, entryPort))
