@@ -73,6 +73,11 @@ func TestDecide(t *testing.T) {
 			with(func(s *Situation) { s.Asked, s.Findings = AskPromoteFull, found(Harm) }),
 			want{Promote, PromotedFull},
 		},
+		"ShownLate": {
+			"a step is held from when the mesh shows it, however long ago it was decided",
+			with(func(s *Situation) { s.Run.Shown = s.Now.Add(-time.Second) }),
+			want{Hold, HoldingStep},
+		},
 		"Raised": {
 			"a greater weight in the plan begins the step anew, and no gate has passed it",
 			replanned(90, func(*Situation) {}),
