@@ -27,9 +27,10 @@ type Situation struct {
 	Findings []Finding
 	// Asked is the operator's request that waits, if any.
 	Asked Action
-	// CanaryReady says that the canary has an endpoint that is ready.
+	// CanaryReady says that the canary can answer whom it has been given: it has an endpoint that is ready, or, where replicas
+	// are counted, as many as its weight needs.
 	CanaryReady bool
-	// Lacking says what keeps the canary from being ready, where more is known.
+	// Lacking says what keeps the canary from being ready for more; empty when nothing does, or nobody looked more closely.
 	Lacking string
 	// Spreading says what the mesh has not yet told all its proxies; empty when it has, or does not say.
 	Spreading string
@@ -71,7 +72,7 @@ func Decide(s Situation) Outcome {
 	s.Findings = slices.DeleteFunc(slices.Clone(s.Findings), Finding.Untold)
 	for _, r := range rules {
 		if o, ok := r(s); ok {
-			return o
+			return s.withCanary(o)
 		}
 	}
 	return waiting(s)
@@ -139,13 +140,27 @@ func whenWarned(s Situation) (Outcome, bool) {
 }
 
 // whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
-// ready endpoint. At the cap it asks for somebody.
+// ready endpoint.
 func whenNotReady(s Situation) (Outcome, bool) {
-	lacking := cmp.Or(s.Lacking, "the canary has no ready endpoint")
-	if !s.Now.Before(s.Run.Waiting.Add(s.Plan.Cap)) {
-		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("not ready after %s: %s", s.Plan.Cap, lacking)}, !s.CanaryReady
+	return s.notReady(CanaryNotReady), !s.CanaryReady
+}
+
+// withCanary lets nothing go on for which the canary is not ready, although it is for what it has.
+func (s Situation) withCanary(o Outcome) Outcome {
+	if s.Lacking == "" || (o.Decision != Advance && o.Decision != Promote) {
+		return o
 	}
-	return Outcome{Hold, CanaryNotReady, lacking}, !s.CanaryReady
+	return s.notReady(AwaitingCanary)
+}
+
+// notReady waits for the canary. When it has waited for that alone as long as the cap, it asks for somebody: what a step was
+// held for before does not count.
+func (s Situation) notReady(why Reason) Outcome {
+	lacking, since := cmp.Or(s.Lacking, "the canary has no ready endpoint"), s.Run.NotReadySince
+	if !since.IsZero() && !s.Now.Before(since.Add(s.Plan.Cap)) {
+		return Outcome{Pause, why, fmt.Sprintf("not ready after %s: %s", s.Plan.Cap, lacking)}
+	}
+	return Outcome{Hold, why, lacking}
 }
 
 // overdue says whether the step has waited as long as it may. A shadow waits from when the canary was ready.

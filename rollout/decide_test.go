@@ -180,12 +180,44 @@ func TestDecide(t *testing.T) {
 		},
 		"NotReadyAtCap": {
 			"somebody has to look",
-			with(func(s *Situation) { s.CanaryReady, s.Now = false, atCap }),
+			with(func(s *Situation) { s.CanaryReady, s.Now, s.Run.NotReadySince = false, atCap, t0 }),
 			want{Pause, CanaryNotReady},
+		},
+		"NotReadyForAMoment": {
+			"a step that was held for longer than the cap is not paused for a moment's sake",
+			with(func(s *Situation) { s.CanaryReady, s.Now, s.Run.NotReadySince = false, atCap, atCap.Add(-time.Second) }),
+			want{Hold, CanaryNotReady},
+		},
+		"NotReadyForMore": {
+			"no weight grows beyond what the canary is ready for",
+			with(func(s *Situation) { s.Lacking = "half of it" }),
+			want{Hold, AwaitingCanary},
+		},
+		"NotReadyForMoreByRequest": {
+			"not even by request",
+			with(func(s *Situation) { s.Lacking, s.Asked = "half of it", AskPromote }),
+			want{Hold, AwaitingCanary},
+		},
+		"NotReadyForMoreAtCap": {
+			"somebody has to look",
+			with(func(s *Situation) { s.Lacking, s.Now, s.Run.NotReadySince = "half of it", atCap, t0 }),
+			want{Pause, AwaitingCanary},
+		},
+		"NotReadyForAll": {
+			"nobody can say whether the version can answer",
+			with(func(s *Situation) { s.Lacking, s.Asked = "nobody can say", AskPromoteFull }),
+			want{Hold, AwaitingCanary},
+		},
+		"ReadyForNow": {
+			"what the canary has it keeps, for as long as the step lasts",
+			with(func(s *Situation) { s.Lacking, s.Now = "half of it", t0.Add(time.Second) }),
+			want{Hold, HoldingStep},
 		},
 		"NotReadyAtCapRollback": {
 			"an absent canary is missing data, not harm",
-			with(func(s *Situation) { s.CanaryReady, s.Now, s.Plan.RollbackAtCap = false, atCap, true }),
+			with(func(s *Situation) {
+				s.CanaryReady, s.Now, s.Plan.RollbackAtCap, s.Run.NotReadySince = false, atCap, true, t0
+			}),
 			want{Pause, CanaryNotReady},
 		},
 		"FirstStep": {

@@ -19,7 +19,9 @@ type Run struct {
 	// Paused is why the run waits for somebody; empty when it does not.
 	Paused   Reason
 	PausedAt time.Time
-	Evidence Evidence
+	// NotReadySince is since when the run has waited for the canary alone; zero while it does not.
+	NotReadySince time.Time
+	Evidence      Evidence
 	// Share is what telemetry says of the present weight; Spreading is when the mesh last said that not every proxy has it.
 	Share     Share
 	Spreading time.Time
@@ -123,6 +125,12 @@ func (e Evidence) each(p Plan, do func(*Trail, Gate)) {
 // After returns the run after a decision: its Step and Paused are what the mesh and the status must show. Promote and
 // Rollback end a run, so they leave it as it is.
 func (r Run) After(p Plan, o Outcome, now time.Time) Run {
+	switch {
+	case o.Reason != CanaryNotReady && o.Reason != AwaitingCanary:
+		r.NotReadySince = time.Time{}
+	case r.NotReadySince.IsZero():
+		r.NotReadySince = now
+	}
 	switch o.Decision {
 	case Advance:
 		r.Step++

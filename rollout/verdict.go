@@ -48,6 +48,7 @@ const (
 	TooFewBuckets      Reason = "TooFewBuckets"
 	HoldingStep        Reason = "HoldingStep"
 	CanaryNotReady     Reason = "CanaryNotReady"
+	AwaitingCanary     Reason = "AwaitingCanary"
 	ExperimentRunning  Reason = "ExperimentRunning"
 	Previewing         Reason = "Previewing"
 	AwaitingPromotion  Reason = "AwaitingPromotion"

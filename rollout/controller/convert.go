@@ -225,7 +225,7 @@ func runOf(ro *v1alpha1.Rollout) (*rollout.Run, error) {
 	r := &rollout.Run{
 		ID: s.ID, Step: int(ro.Status.Step), Weight: int(ro.Status.Weight), Started: s.StartedAt.Time, Paused: rollout.Reason(s.Paused),
 		StepStarted: timeOf(s.StepStartedAt), Waiting: timeOf(s.WaitingSince), LastBlock: timeOf(s.LastBlock), PausedAt: timeOf(s.PausedAt),
-		Spreading: timeOf(s.SpreadingAt), Shown: timeOf(s.ShownAt),
+		Spreading: timeOf(s.SpreadingAt), Shown: timeOf(s.ShownAt), NotReadySince: timeOf(s.NotReadySince),
 	}
 	if len(s.Share) > 0 {
 		if err := json.Unmarshal(s.Share, &r.Share); err != nil {
@@ -255,6 +255,7 @@ func runStatus(r rollout.Run) *v1alpha1.RunStatus {
 	return &v1alpha1.RunStatus{
 		ID: r.ID, StartedAt: metav1.NewMicroTime(r.Started), Paused: string(r.Paused), Evidence: evidence, Share: share, SpreadingAt: microTime(r.Spreading), ShownAt: microTime(r.Shown),
 		StepStartedAt: microTime(r.StepStarted), WaitingSince: microTime(r.Waiting), LastBlock: microTime(r.LastBlock), PausedAt: microTime(r.PausedAt),
+		NotReadySince: microTime(r.NotReadySince),
 	}
 }
 

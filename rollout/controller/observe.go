@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,11 +141,23 @@ func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
 	case p.ro.Status.StableVersion == "":
 		p.stableReady = r.ready(ctx, p.ro, p.ro.Spec.Version)
 	case p.judging():
-		if r.lookAtScaling(ctx, p); p.scaling != nil && p.ro.Spec.Workload.Scaling != nil {
-			p.canaryReady, p.lacking = p.enough()
-			return
+		r.lookAtCanary(ctx, p)
+	}
+}
+
+// lookAtCanary finds out what the canary is ready for. What the API does not say is as it was, and nothing goes on meanwhile.
+func (r *Reconciler) lookAtCanary(ctx context.Context, p *pass) {
+	var unknown error
+	if r.lookAtScaling(ctx, p); p.scaling != nil && p.ro.Spec.Workload.Scaling != nil {
+		if unknown = p.uncounted(); unknown == nil {
+			p.canaryReady, p.lacking = p.lacks(p.weightNow()) == "", p.lacks(p.weightAhead())
 		}
-		p.canaryReady = r.ready(ctx, p.ro, p.ro.Status.CanaryVersion)
+	} else {
+		p.canaryReady, unknown = r.answers(ctx, p.ro, p.ro.Status.CanaryVersion)
+	}
+	if unknown != nil {
+		was := rollout.Reason(p.was.Status.Reason)
+		p.canaryReady, p.lacking = was != rollout.CanaryNotReady && was != reasonRunStarted, unknown.Error()
 	}
 }
 
@@ -166,7 +179,7 @@ func (r *Reconciler) answers(ctx context.Context, ro *v1alpha1.Rollout, version 
 		err := r.Live.List(ctx, &list, client.InNamespace(ro.Namespace), client.MatchingLabels{"app": app, versionLabel(ro): version})
 		if err != nil {
 			r.Log.Warn("Could not list workloads", "kind", kind.gvk.Kind, "namespace", ro.Namespace, "error", err)
-			return false, err
+			return false, fmt.Errorf("listing every %s of service %q: %w", strings.TrimSuffix(kind.gvk.Kind, "List"), app, err)
 		}
 		if !slices.ContainsFunc(list.Items, func(o unstructured.Unstructured) bool { return kind.ready(o.Object) }) {
 			return false, nil

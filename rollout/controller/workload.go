@@ -100,36 +100,57 @@ func (p *pass) scaledServices() []string {
 	return all
 }
 
-// enough says whether as many replicas of the canary are available as the weight ahead needs, and what is missing.
-func (p *pass) enough() (bool, string) {
+// uncounted says why nobody knows what the canary is ready for: the Deployments could not be listed, or the first plan is made in
+// this pass.
+func (p *pass) uncounted() error {
 	if p.scaling.unread != nil {
-		return false, p.scaling.unread.Error()
+		return p.scaling.unread
 	}
-	ahead := p.weightAhead()
+	for _, service := range appsOf(p.ro) {
+		if p.workload(workloadKey{service, p.ro.Status.CanaryVersion}) == nil {
+			return fmt.Errorf("the replicas of version %q of service %q are not yet planned", p.ro.Status.CanaryVersion, service)
+		}
+	}
+	return nil
+}
+
+// lacks says what is missing of the replicas of the canary that a weight needs; empty when nothing is.
+func (p *pass) lacks(weight int) string {
 	for _, service := range appsOf(p.ro) {
 		key := workloadKey{service, p.ro.Status.CanaryVersion}
 		found := p.scaling.found[key]
 		if len(found) == 0 {
-			return false, fmt.Sprintf("there is no Deployment with the labels app=%s and %s=%s", service, versionLabel(p.ro), key.version)
+			return fmt.Sprintf("there is no Deployment with the labels app=%s and %s=%s", service, versionLabel(p.ro), key.version)
 		}
 		available := 0
 		for _, d := range found {
 			available += number32(d, "status", "availableReplicas")
 		}
-		var w rollout.Workload
-		if entry := p.workload(key); entry != nil {
-			w.Wanted = int(entry.Wanted)
+		w := rollout.Workload{Wanted: int(p.workload(key).Wanted)}
+		if need := w.Needs(weight); available < need {
+			return fmt.Sprintf("%d of %d replicas of Deployment %q are available, and the weight ahead, %d, needs %d",
+				available, w.Wanted, found[0].GetName(), weight, need)
 		}
-		if need := w.Needs(ahead); available < need {
-			return false, fmt.Sprintf("%d of %d replicas of Deployment %q are available, and the weight ahead, %d, needs %d",
-				available, w.Wanted, found[0].GetName(), ahead, need)
+		if weight > p.weightNow() && len(found) > 1 {
+			return several(len(found), service, versionLabel(p.ro), key.version)
 		}
 	}
-	return true, ""
+	return ""
 }
 
-// weightAhead is the weight that the canary gets next, or the share of copies that it gets before. A promotion by hand asks
-// for one replica and no more.
+// weightNow is the weight that the canary must be able to answer for: the one that it has, or the share of copies that is to
+// begin. A promotion by hand asks for one replica and no more.
+func (p *pass) weightNow() int {
+	switch {
+	case p.action() == rollout.AskPromoteFull:
+		return 0
+	case p.run.Shadowed(p.plan) && p.was.Status.Mirror == 0:
+		return p.plan.Shadow.Percent
+	}
+	return p.run.Weight(p.plan)
+}
+
+// weightAhead is the weight that the canary gets next, or the share of copies that it gets before.
 func (p *pass) weightAhead() int {
 	switch {
 	case p.action() == rollout.AskPromoteFull:
@@ -281,7 +302,7 @@ func (p *pass) kept() []string {
 // there is none, or more than one.
 func (e *part) meet(found []unstructured.Unstructured, label string) {
 	if len(found) != 1 {
-		e.Message = fmt.Sprintf("%d Deployments have the labels app=%s and %s=%s: there must be one to be scaled", len(found), e.Service, label, e.Version)
+		e.Message = several(len(found), e.Service, label, e.Version)
 		e.Wanted, e.Replicas, e.Available = 0, 0, 0
 		return
 	}
@@ -290,6 +311,11 @@ func (e *part) meet(found []unstructured.Unstructured, label string) {
 	if n, ok, _ := unstructured.NestedInt64(found[0].Object, "spec", "replicas"); ok {
 		e.Replicas = int32(n) //nolint:gosec // an int32 of the API
 	}
+}
+
+// several says that it is not one Deployment that runs a version.
+func several(n int, service, label, version string) string {
+	return fmt.Sprintf("%d Deployments have the labels app=%s and %s=%s: there must be one to be scaled", n, service, label, version)
 }
 
 // number32 reads a number of the API; 0 when there is none.

@@ -169,17 +169,21 @@ func TestScaleUp(t *testing.T) {
 			reached := []func(*v1alpha1.Rollout) bool{atStep(1), atStep(2), atStep(3), ended(v1alpha1.OutcomePromoted)}
 			for i, need := range tc.needs {
 				w.available("coolant", "v2", need-1)
+				waits := fmt.Sprintf("%d of %d replicas of Deployment %q are available, and the weight ahead", need-1, tc.want, "coolant-v2")
+				w.until("waiting for replicas", func(ro *v1alpha1.Rollout) bool {
+					if reached[i](ro) {
+						t.Fatalf("%s: goes on to step %d with %d replicas, want %d", tc.reason, i+1, need-1, need)
+					}
+					return strings.HasPrefix(ro.Status.Message, waits) && strings.HasSuffix(ro.Status.Message, fmt.Sprint("needs ", need))
+				})
 				for range 12 {
 					if ro := w.turn(); reached[i](ro) {
 						t.Fatalf("%s: goes on to step %d with %d replicas, want %d", tc.reason, i+1, need-1, need)
 					}
 				}
-				if ro := w.get(); ro.Status.Reason != "CanaryNotReady" && need > 1 && !strings.Contains(ro.Status.Message, "needs") {
-					t.Errorf("%s: before step %d the status says %q", tc.reason, i+1, ro.Status.Message)
-				}
 				w.available("coolant", "v2", need)
 				w.editStatus(func(st *v1alpha1.RolloutStatus) { // the cap's clock does not matter here
-					st.Run.WaitingSince = &metav1.MicroTime{Time: w.clock}
+					st.Run.WaitingSince, st.Run.NotReadySince = &metav1.MicroTime{Time: w.clock}, nil
 				})
 				w.ask(v1alpha1.ActionResume)
 				w.until(fmt.Sprint("step ", i+1), reached[i])

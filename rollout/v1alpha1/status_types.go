@@ -137,6 +137,9 @@ type RunStatus struct {
 	// waitingSince is when the clock of analysis.cap began: at the step's start, or when the run was resumed.
 	// +optional
 	WaitingSince *metav1.MicroTime `json:"waitingSince,omitempty"`
+	// notReadySince is since when the run has waited for the canary alone. The clock of analysis.cap runs from then, too.
+	// +optional
+	NotReadySince *metav1.MicroTime `json:"notReadySince,omitempty"`
 	// paused says why the run waits for somebody. Empty when it does not.
 	// +optional
 	Paused string `json:"paused,omitempty"`

@@ -1056,6 +1056,10 @@ func (in *RunStatus) DeepCopyInto(out *RunStatus) {
 		in, out := &in.WaitingSince, &out.WaitingSince
 		*out = (*in).DeepCopy()
 	}
+	if in.NotReadySince != nil {
+		in, out := &in.NotReadySince, &out.NotReadySince
+		*out = (*in).DeepCopy()
+	}
 	if in.PausedAt != nil {
 		in, out := &in.PausedAt, &out.PausedAt
 		*out = (*in).DeepCopy()

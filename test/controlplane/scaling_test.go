@@ -145,8 +145,8 @@ func (s *scenario) scaledPromotion() {
 	s.split("v2", 5)
 	s.ask(v1alpha1.ActionPromote)
 	s.until("the step to wait for replicas", func(ro *v1alpha1.Rollout) bool {
-		answered := ro.Status.Requests[len(ro.Status.Requests)-1].HandledAt != nil
-		return answered && ro.Status.Weight == 5 && ro.Status.Reason == "CanaryNotReady" && strings.Contains(ro.Status.Message, "needs 2")
+		asked := ro.Status.Requests[len(ro.Status.Requests)-1]
+		return asked.HandledAt != nil && ro.Status.Weight == 5 && strings.Contains(asked.Outcome, "needs 2")
 	})
 	s.available("v2", 4)
 	s.ask(v1alpha1.ActionPromote)
