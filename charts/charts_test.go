@@ -211,6 +211,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestScaling: the controller is told whether it may scale, and model servers that a rollout scales are left their replicas.
+func TestScaling(t *testing.T) {
+	for text, want := range map[string]string{"controller: {scaling: false}": "--scaling=false", "controller: {scaling: true}": "--scaling=true"} {
+		files, err := render(values(t, text))
+		if err != nil || !strings.Contains(files["siskin/templates/controller.yaml"], "- "+want+"\n") {
+			t.Errorf("%s: want the argument %s; %v", text, want, err)
+		}
+	}
+	for replicas, want := range map[string]any{"-1": nil, "0": int64(0), "3": int64(3)} {
+		files, err := render(values(t, "serving: {enabled: true, service: coolant, model: coolant, versions: [{version: v1, storageURI: s3://models/v1}], replicas: "+replicas+"}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := objects(t, files)["Deployment/coolant-v1"]["spec"].(object)["replicas"]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("replicas: %s renders %v, want %v", replicas, got, want)
+		}
+	}
+}
+
 // TestLint runs helm lint.
 func TestLint(t *testing.T) {
 	linter := lint.RunAll("siskin", map[string]any{}, "edge")

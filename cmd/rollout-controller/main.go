@@ -30,6 +30,7 @@ type settings struct {
 	wire.Options
 	kubeconfig string
 	webhook    string
+	scaling    bool
 }
 
 func bind(fs *flag.FlagSet) run.Body {
@@ -42,6 +43,7 @@ func bind(fs *flag.FlagSet) run.Body {
 		return nil
 	})
 	fs.BoolVar(&s.Quotas, "global-rate-limits", false, "let rollouts have global rate limits, whose configuration is written as ConfigMaps")
+	fs.BoolVar(&s.scaling, "scaling", true, "let rollouts scale the Deployments of their versions")
 	fs.StringVar(&s.Namespace, "namespace", "", "namespace to watch; all when empty")
 	fs.StringVar(&s.webhook, "webhook-listen", ":8081", "address that takes Alertmanager's notifications at /api/v1/alerts")
 	fs.BoolVar(&s.LeaderElect, "leader-elect", true, "let one of several replicas act")
@@ -66,7 +68,7 @@ func (s *settings) run(ctx context.Context, p *run.Process) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s.Registry, s.Log = registry, p.Log()
+	s.Registry, s.Log, s.NoScaling = registry, p.Log(), !s.scaling
 	ctrl.SetLogger(run.Logr(p.Log()))
 	mgr, reconciler, err := wire.Controller(cfg, s.Options)
 	if err != nil {

@@ -27,12 +27,15 @@ func (e *disabledError) Error() string {
 	return fmt.Sprintf("spec.provider %q: the controller does not run it; it runs %q (see its flag --providers, the chart's controller.providers)", e.wanted, e.enabled)
 }
 
+// errNoScaling says that the controller may not scale.
+var errNoScaling = errors.New("spec.workload.scaling: the controller may not scale Deployments (see its flag --scaling, the chart's controller.scaling)")
+
 // reasonOf is the reason of the condition that an error in the spec leads to.
 func reasonOf(err error) rollout.Reason {
 	var no *mesh.UnsupportedError
 	var off *disabledError
 	switch {
-	case errors.As(err, &no):
+	case errors.As(err, &no), errors.Is(err, errNoScaling):
 		return reasonUnsupported
 	case errors.As(err, &off):
 		return reasonProviderOff

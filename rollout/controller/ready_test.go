@@ -147,3 +147,28 @@ func TestScalingInMidRun(t *testing.T) {
 		t.Errorf("v2 is told to have %d, and the run says %s: %s", w.replicas("v2"), ro.Status.Reason, ro.Status.Message)
 	}
 }
+
+// TestNoScaling: a controller that may not scale says so at once, begins no run, and still takes traffic back.
+func TestNoScaling(t *testing.T) {
+	w := begun(t, 4, scaled(), half)
+	w.o.NoScaling = true
+	w.restart()
+	for range 3 {
+		w.turn()
+	}
+	if ro := w.get(); ro.Status.Reason != "Unsupported" || !strings.Contains(ro.Status.Message, "the chart's controller.scaling") || ro.Status.Run != nil || w.replicas("v2") != 0 {
+		t.Errorf("%s: %s; v2 has %d replicas; want it refused", ro.Status.Reason, ro.Status.Message, w.replicas("v2"))
+	}
+	w.o.NoScaling = false
+	w.restart()
+	w.play("half of the units on v2", atStep(1))
+	w.o.NoScaling = true
+	w.restart()
+	if ro := w.turn(); ro.Status.Reason != "Unsupported" || len(w.canary()) != 50 {
+		t.Errorf("in mid-run %s with %d buckets on v2, want it refused with 50 as before", ro.Status.Reason, len(w.canary()))
+	}
+	w.ask(v1alpha1.ActionAbort)
+	if w.turn(); len(w.canary()) != 0 {
+		t.Errorf("%d buckets see v2 after an abort", len(w.canary()))
+	}
+}

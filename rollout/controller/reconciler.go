@@ -76,6 +76,8 @@ type Options struct {
 	// Rules makes the controller write a PrometheusRule for each rollout, with RuleLabels beside its own.
 	Rules      bool
 	RuleLabels map[string]string
+	// NoScaling refuses rollouts that want Deployments to be scaled, for which the controller has no right then.
+	NoScaling bool
 	// Record tells people; nobody by default.
 	Record Recorder
 	// Metrics, none by default.

@@ -12,11 +12,15 @@ import (
 )
 
 // A spec that cannot be rendered holds nothing back: while units see another version than the stable one, the pass goes by
-// the last spec that could be, with the version that is wanted now. It may roll back, and it goes no further.
+// the last spec that could be, with the version that is wanted now. It may roll back, and it goes no further. No more does one whose
+// replicas the controller may not touch.
 
 // open begins a pass and reads the mesh.
 func (r *Reconciler) open(ctx context.Context, ro *v1alpha1.Rollout) (*pass, error) {
 	p, err := r.start(ctx, ro)
+	if err == nil && r.NoScaling && ro.Spec.Workload.Scaling != nil {
+		p.unrendered = errNoScaling
+	}
 	if err == nil || !exposes(ro.Status) || !ofSpec(err) {
 		return p, err
 	}

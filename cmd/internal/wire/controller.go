@@ -34,6 +34,8 @@ type Options struct {
 	Providers []string
 	// Quotas lets rollouts have global rate limits, whose configuration the controller writes as ConfigMaps.
 	Quotas bool
+	// NoScaling refuses rollouts that want Deployments to be scaled.
+	NoScaling bool
 	// Namespace restricts the controller to one namespace; all by default.
 	Namespace string
 	// LeaderElect lets one of several replicas act. It needs the Lease API, and LeaseNamespace outside a cluster.
@@ -91,7 +93,7 @@ func Controller(cfg *rest.Config, o Options) (ctrl.Manager, *controller.Reconcil
 	r, err := controller.New(controller.Options{
 		Questions: max(workers/2, 1),
 		Client:    mgr.GetClient(), Live: mgr.GetAPIReader(), Evidence: source, Routers: routers,
-		Rules: o.Rules, RuleLabels: o.RuleLabels, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
+		NoScaling: o.NoScaling, Rules: o.Rules, RuleLabels: o.RuleLabels, Record: record, Lag: o.Lag, Grace: o.Grace, Log: o.Log,
 		Metrics: controller.NewMetrics(o.Registry),
 	})
 	if err != nil {
