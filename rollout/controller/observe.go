@@ -89,10 +89,20 @@ const interruptEvery = 250 * time.Millisecond
 // ask puts a question to the source of evidence. It gives up when somebody changes the rollout or its route meanwhile: an
 // abort does not wait for a Prometheus that hangs.
 func (r *Reconciler) ask(ctx context.Context, p *pass, q rollout.Question) ([]rollout.Block, error) {
+	ctx, stop := r.interruptible(ctx, p)
+	defer stop()
+	blocks, err := r.Evidence.Blocks(ctx, q)
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
+		r.heard(err)
+	}
+	return blocks, err
+}
+
+// interruptible returns a context that ends after the timeout, or when somebody changes the rollout or its route meanwhile. The
+// pass is busy then. Whoever asks must stop it.
+func (r *Reconciler) interruptible(ctx context.Context, p *pass) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer cancel()
 	watching.Go(func() {
 		ticker := time.NewTicker(interruptEvery)
 		defer ticker.Stop()
@@ -108,11 +118,10 @@ func (r *Reconciler) ask(ctx context.Context, p *pass, q rollout.Question) ([]ro
 			}
 		}
 	})
-	blocks, err := r.Evidence.Blocks(ctx, q)
-	if !errors.Is(context.Cause(ctx), context.Canceled) {
-		r.heard(err)
+	return ctx, func() {
+		cancel()
+		watching.Wait()
 	}
-	return blocks, err
 }
 
 // changed says whether the rollout or the route is another than the pass has read.

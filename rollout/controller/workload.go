@@ -7,9 +7,7 @@ import (
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/rollout"
@@ -100,71 +98,6 @@ func (p *pass) scaledServices() []string {
 	return all
 }
 
-// uncounted says why nobody knows what the canary is ready for: the Deployments could not be listed, or the first plan is made in
-// this pass.
-func (p *pass) uncounted() error {
-	if p.scaling.unread != nil {
-		return p.scaling.unread
-	}
-	for _, service := range appsOf(p.ro) {
-		if p.workload(workloadKey{service, p.ro.Status.CanaryVersion}) == nil {
-			return fmt.Errorf("the replicas of version %q of service %q are not yet planned", p.ro.Status.CanaryVersion, service)
-		}
-	}
-	return nil
-}
-
-// lacks says what is missing of the replicas of the canary that a weight needs; empty when nothing is.
-func (p *pass) lacks(weight int) string {
-	for _, service := range appsOf(p.ro) {
-		key := workloadKey{service, p.ro.Status.CanaryVersion}
-		found := p.scaling.found[key]
-		if len(found) == 0 {
-			return fmt.Sprintf("there is no Deployment with the labels app=%s and %s=%s", service, versionLabel(p.ro), key.version)
-		}
-		available := 0
-		for _, d := range found {
-			available += number32(d, "status", "availableReplicas")
-		}
-		w := rollout.Workload{Wanted: int(p.workload(key).Wanted)}
-		if need := w.Needs(weight); available < need {
-			return fmt.Sprintf("%d of %d replicas of Deployment %q are available, and the weight ahead, %d, needs %d",
-				available, w.Wanted, found[0].GetName(), weight, need)
-		}
-		if weight > p.weightNow() && len(found) > 1 {
-			return several(len(found), service, versionLabel(p.ro), key.version)
-		}
-	}
-	return ""
-}
-
-// weightNow is the weight that the canary must be able to answer for: the one that it has, or the share of copies that is to
-// begin. A promotion by hand asks for one replica and no more.
-func (p *pass) weightNow() int {
-	switch {
-	case p.action() == rollout.AskPromoteFull:
-		return 0
-	case p.run.Shadowed(p.plan) && p.was.Status.Mirror == 0:
-		return p.plan.Shadow.Percent
-	}
-	return p.run.Weight(p.plan)
-}
-
-// weightAhead is the weight that the canary gets next, or the share of copies that it gets before.
-func (p *pass) weightAhead() int {
-	switch {
-	case p.action() == rollout.AskPromoteFull:
-		return 0
-	case p.run.Step == 0:
-		return max(p.plan.Shadow.Percent, p.plan.Steps[0].Weight)
-	case p.run.Planned(p.plan) > p.run.Weight:
-		return p.run.Planned(p.plan)
-	case p.run.Step < len(p.plan.Steps):
-		return p.plan.Steps[p.run.Step].Weight
-	}
-	return 100
-}
-
 // workload is the entry of the status for a version of a service; nil when there is none.
 func (p *pass) workload(key workloadKey) *v1alpha1.WorkloadStatus {
 	return entryFor(p.ro.Status.Workloads, key)
@@ -180,10 +113,10 @@ func entryFor(all []v1alpha1.WorkloadStatus, key workloadKey) *v1alpha1.Workload
 }
 
 // scale plans the replicas of every service and writes what may be written now. It returns nothing: whatever fails is in
-// the status. A pass that takes traffic back has not looked at Deployments before.
+// the status. A pass that takes traffic back has not looked at Deployments before. What hangs does not hold up an abort.
 func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
+	ctx, stop := r.interruptible(ctx, p)
+	defer stop()
 	if p.scaling == nil {
 		r.lookAtScaling(ctx, p)
 	}
@@ -198,14 +131,11 @@ func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
 		return
 	}
 	at := rollout.Stand{Running: p.run != nil, Weight: int(p.ro.Status.Weight), Settled: p.scaling.over || r.settled(p, o), Now: p.now}
-	if p.scaling.over {
-		p.scaling.Delay = 0
-	}
-	var all []v1alpha1.WorkloadStatus
+	var all []part
 	for _, service := range p.scaledServices() {
 		all = append(all, r.scaleService(ctx, p, service, at)...)
 	}
-	p.ro.Status.Workloads = all[:min(len(all), maxWorkloads)]
+	p.ro.Status.Workloads = remembered(all)
 }
 
 // settled says whether the routes are as they should be: in a run, since long enough for every proxy to know. After one nothing
@@ -219,21 +149,36 @@ func (r *Reconciler) settled(p *pass, o Objects) bool {
 }
 
 // scaleService plans one service, and returns the entries that its versions have from now on.
-func (r *Reconciler) scaleService(ctx context.Context, p *pass, service string, at rollout.Stand) []v1alpha1.WorkloadStatus {
+func (r *Reconciler) scaleService(ctx context.Context, p *pass, service string, at rollout.Stand) []part {
 	entries := p.partsOf(service)
 	plan := make([]rollout.Workload, 0, len(entries))
 	for i := range entries {
 		plan = append(plan, entries[i].terms())
 	}
-	var out []v1alpha1.WorkloadStatus
+	var out []part
 	for i, w := range p.scaling.Plan(at, plan) {
 		e := &entries[i]
 		if e.take(w); e.Name != "" {
 			r.rescale(ctx, p, e)
 		}
 		if p.matters(*e) {
-			out = append(out, e.WorkloadStatus)
+			out = append(out, *e)
 		}
+	}
+	return out
+}
+
+// remembered are the entries that the status has room for. Where there are too many, what was left first is forgotten first, and
+// the versions that a run needs never are.
+func remembered(all []part) []v1alpha1.WorkloadStatus {
+	rank := map[rollout.Part]int{rollout.PartStable: 0, rollout.PartCanary: 0, rollout.PartKept: 1, rollout.PartLeft: 2}
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b part) int {
+		return cmp.Or(rank[a.part]-rank[b.part], timeOf(b.LeftAt).Compare(timeOf(a.LeftAt)))
+	})
+	out := make([]v1alpha1.WorkloadStatus, 0, len(all))
+	for _, e := range all[:min(len(all), maxWorkloads)] {
+		out = append(out, e.WorkloadStatus)
 	}
 	return out
 }
@@ -313,11 +258,6 @@ func (e *part) meet(found []unstructured.Unstructured, label string) {
 	}
 }
 
-// several says that it is not one Deployment that runs a version.
-func several(n int, service, label, version string) string {
-	return fmt.Sprintf("%d Deployments have the labels app=%s and %s=%s: there must be one to be scaled", n, service, label, version)
-}
-
 // number32 reads a number of the API; 0 when there is none.
 func number32(o unstructured.Unstructured, path ...string) int {
 	n, _, _ := unstructured.NestedInt64(o.Object, path...)
@@ -336,12 +276,6 @@ func (e *part) take(w rollout.Workload) {
 	e.Wanted, e.Full, e.LeftAt = int32(w.Wanted), int32(w.Full), microTime(w.Since) //nolint:gosec // of int32s, and at most as large
 }
 
-// leave says that somebody else scales the Deployment.
-func (e *part) leave(why string) {
-	e.Wanted, e.Message = e.Replicas, why
-	e.Full = min(e.Full, e.Replicas)
-}
-
 // matters says whether the status has to remember the entry. A stable version without a run is as it should be when nothing
 // was taken from it; a version that was left is done with when it has no replicas.
 func (p *pass) matters(e part) bool {
@@ -356,109 +290,4 @@ func (p *pass) matters(e part) bool {
 	case rollout.PartLeft:
 	}
 	return scales && e.Replicas > 0
-}
-
-// rescale makes a Deployment have what it is to have, unless somebody else scales it.
-func (r *Reconciler) rescale(ctx context.Context, p *pass, e *part) {
-	if p.ro.Spec.Workload.Scaling == nil && e.part != rollout.PartStable {
-		return
-	}
-	if e.part == rollout.PartLeft && e.LeftAt != nil && e.Replicas > 0 {
-		if left := e.LeftAt.Add(p.scaling.Delay).Sub(p.now); left > 0 {
-			p.scaling.soon(left)
-		}
-	}
-	if e.Wanted == e.Replicas {
-		return
-	}
-	other, err := r.scaledBy(ctx, p, e.Name)
-	if err != nil {
-		e.Message = err.Error()
-		p.scaling.soon(rescaleAgain)
-		return
-	}
-	if other != nil {
-		to, why := other.wakes(int(e.Replicas), int(e.Wanted))
-		if e.leave(why); to == 0 {
-			return
-		}
-		e.Wanted = int32(to) //nolint:gosec // an int32 of the API
-	}
-	if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); !p.scaling.over && e.Wanted < e.Replicas && (was == nil || was.Wanted > e.Wanted) {
-		p.scaling.soon(time.Millisecond) // the status has to say so first
-		return
-	}
-	err = r.writeScale(ctx, e)
-	if apierrors.IsConflict(err) {
-		p.scaling.soon(askAgain) // the Deployment has changed since it was read
-		return
-	}
-	if err != nil {
-		e.Message = fmt.Sprintf("scaling Deployment %q from %d to %d: %v", e.Name, e.Replicas, e.Wanted, err)
-		p.scaling.soon(rescaleAgain)
-		r.Log.Warn("Could not scale a Deployment", "namespace", p.ro.Namespace, "rollout", p.ro.Name, "error", e.Message)
-		if was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version}); was == nil || was.Message != e.Message {
-			r.Record(p.ro, true, "ScalingFailed", e.Message)
-		}
-		return
-	}
-	r.Record(p.ro, false, "Scaled", fmt.Sprintf("Deployment %q, which runs %s, from %d to %d replicas", e.Name, e.Version, e.Replicas, e.Wanted))
-	e.Replicas = e.Wanted
-}
-
-// soon asks for another pass after a time.
-func (s *scaling) soon(after time.Duration) {
-	if s.again == 0 || after < s.again {
-		s.again = after
-	}
-}
-
-// writeScale sets the replicas of a Deployment that is still as it was read.
-func (r *Reconciler) writeScale(ctx context.Context, e *part) error {
-	scale := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(e.Wanted)}}}
-	scale.SetGroupVersionKind(schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
-	scale.SetNamespace(e.deployment.GetNamespace())
-	scale.SetName(e.Name)
-	scale.SetResourceVersion(e.deployment.GetResourceVersion())
-	return r.Client.SubResource("scale").Update(ctx, &e.deployment, client.WithSubResourceBody(scale))
-}
-
-// owed says whether an entry is that of a stable version which has not got back what was taken from it.
-func owed(st v1alpha1.RolloutStatus, w v1alpha1.WorkloadStatus) bool {
-	return w.Version == st.StableVersion && w.Replicas < max(w.Full, w.Wanted)
-}
-
-// giveBack returns to the stable version of a rollout that is being deleted what was taken from it, and, where the routes lead
-// nowhere else, takes their replicas from the others.
-func (r *Reconciler) giveBack(ctx context.Context, p *pass, led bool) error {
-	r.lookAtScaling(ctx, p)
-	if p.scaling == nil {
-		return nil
-	}
-	p.scaling.over = led
-	r.scale(ctx, p, Objects{Route: &unstructured.Unstructured{}})
-	for _, w := range p.ro.Status.Workloads {
-		found := p.scaling.unread != nil || len(p.scaling.found[workloadKey{w.Service, w.Version}]) > 0
-		switch {
-		case found && owed(p.ro.Status, w):
-			return fmt.Errorf("giving its replicas back to version %q: %s", w.Version, cmp.Or(w.Message, "not all are back"))
-		case led && w.Version != p.ro.Status.StableVersion && (w.Replicas > w.Wanted || p.scaling.unread != nil):
-			return fmt.Errorf("putting version %q to sleep: %s", w.Version, cmp.Or(w.Message, "it is not yet"))
-		}
-	}
-	return nil
-}
-
-// repay gives back what was taken from stable, where nothing else can be done for a rollout whose run is over. It returns when
-// to try again; 0 for never.
-func (r *Reconciler) repay(ctx context.Context, ro *v1alpha1.Rollout) time.Duration {
-	p := &pass{was: ro, ro: ro.DeepCopy(), now: r.Now().UTC()}
-	st := &p.ro.Status
-	if st.Run, st.CanaryVersion = nil, ""; !slices.ContainsFunc(st.Workloads, func(w v1alpha1.WorkloadStatus) bool { return owed(*st, w) }) {
-		return 0
-	}
-	if r.scale(ctx, p, Objects{Route: &unstructured.Unstructured{}}); p.scaling == nil {
-		return 0
-	}
-	return p.scaling.again
 }

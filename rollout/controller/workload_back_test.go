@@ -1,10 +1,19 @@
 package controller_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -177,5 +186,67 @@ func TestHeldForADelay(t *testing.T) {
 	w.until("v2 to sleep", func(*v1alpha1.Rollout) bool { return w.replicas("v2") == 0 })
 	if w.turn(); held() {
 		t.Error("the rollout is held although nothing is left to do")
+	}
+}
+
+// TestRemembered: the status has room for so many entries; those of a run are never cut, and what was left first goes first.
+func TestRemembered(t *testing.T) {
+	var all []v1alpha1.WorkloadStatus
+	var parts []rollout.Part
+	add := func(service, version string, part rollout.Part, left time.Duration) {
+		e := v1alpha1.WorkloadStatus{Service: service, Version: version}
+		if part == rollout.PartLeft {
+			e.LeftAt = &metav1.MicroTime{Time: epoch.Add(left)}
+		}
+		all, parts = append(all, e), append(parts, part)
+	}
+	for i := range 9 {
+		service := fmt.Sprint("tier-", i)
+		add(service, "stable", rollout.PartStable, 0)
+		add(service, "canary", rollout.PartCanary, 0)
+		for j := range 8 {
+			add(service, fmt.Sprint("v", j), rollout.PartLeft, time.Duration(10*j+i)*time.Minute)
+		}
+		add(service, "kept", rollout.PartKept, 0)
+	}
+	has := map[string]bool{}
+	for _, e := range controller.Remembered(all, parts) {
+		has[e.Service+" "+e.Version] = true
+	}
+	if len(has) != 64 {
+		t.Errorf("%d entries, want 64", len(has))
+	}
+	for i, e := range all {
+		kept := has[e.Service+" "+e.Version]
+		if parts[i] != rollout.PartLeft && !kept {
+			t.Errorf("%s of %s, which is %s, is forgotten", e.Version, e.Service, parts[i])
+		}
+		if parts[i] == rollout.PartLeft && !kept && e.LeftAt.After(epoch.Add(37*time.Minute)) {
+			t.Errorf("%s of %s is forgotten, which was left at %s", e.Version, e.Service, e.LeftAt.Format(time.TimeOnly))
+		}
+	}
+}
+
+// TestScalingIsInterrupted: an abort does not queue behind an API that hangs.
+func TestScalingIsInterrupted(t *testing.T) {
+	w := begun(t, 4, scaled())
+	var hung error
+	w.o.Live = interceptor.NewClient(w.client, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if kind := list.GetObjectKind().GroupVersionKind().Kind; kind == "ScaledObjectList" && hung == nil {
+				w.ask(v1alpha1.ActionAbort)
+				<-ctx.Done()
+				hung = ctx.Err()
+				return hung
+			}
+			undo := standIn(list)
+			defer undo()
+			return c.List(ctx, list, opts...)
+		},
+	})
+	w.restart()
+	_ = w.try2() // somebody else wrote the rollout
+	if !errors.Is(hung, context.Canceled) {
+		t.Errorf("the look at who else scales ended by %v, want it given up", hung)
 	}
 }
