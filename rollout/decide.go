@@ -147,10 +147,11 @@ func whenNotReady(s Situation) (Outcome, bool) {
 
 // withCanary lets nothing go on for which the canary is not ready, although it is for what it has.
 func (s Situation) withCanary(o Outcome) Outcome {
-	if s.Lacking == "" || (o.Decision != Advance && o.Decision != Promote) {
-		return o
+	raises := o.Reason == StepChanged && s.Run.Planned(s.Plan) > s.Run.Weight
+	if s.Lacking != "" && (o.Decision == Advance || o.Decision == Promote || raises) {
+		return s.notReady(AwaitingCanary)
 	}
-	return s.notReady(AwaitingCanary)
+	return o
 }
 
 // notReady waits for the canary. When it has waited for that alone as long as the cap, it asks for somebody: what a step was

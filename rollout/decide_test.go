@@ -88,6 +88,16 @@ func TestDecide(t *testing.T) {
 			replanned(90, func(s *Situation) { s.Run.Paused = PausedByRequest }),
 			want{Hold, PausedByRequest},
 		},
+		"RaisedTooFew": {
+			"nor beyond what the canary is ready for",
+			with(func(s *Situation) { s.Plan.Steps[0].Weight, s.Lacking = 20, "half of it" }),
+			want{Hold, AwaitingCanary},
+		},
+		"LoweredTooFew": {
+			"a lower weight needs nothing",
+			with(func(s *Situation) { s.Plan.Steps[0].Weight, s.Lacking = 2, "half of it" }),
+			want{Hold, StepChanged},
+		},
 		"RaisedNotReady": {
 			"no weight grows towards a version without an endpoint",
 			replanned(90, func(s *Situation) { s.CanaryReady = false }),
