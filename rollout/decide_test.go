@@ -90,12 +90,12 @@ func TestDecide(t *testing.T) {
 		},
 		"RaisedTooFew": {
 			"nor beyond what the canary is ready for",
-			with(func(s *Situation) { s.Plan.Steps[0].Weight, s.Lacking = 20, "half of it" }),
+			replanned(90, func(s *Situation) { s.Lacking = "half of it" }),
 			want{Hold, AwaitingCanary},
 		},
 		"LoweredTooFew": {
 			"a lower weight needs nothing",
-			with(func(s *Situation) { s.Plan.Steps[0].Weight, s.Lacking = 2, "half of it" }),
+			replanned(5, func(s *Situation) { s.Lacking = "half of it" }),
 			want{Hold, StepChanged},
 		},
 		"RaisedNotReady": {
