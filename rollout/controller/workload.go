@@ -115,6 +115,9 @@ func entryFor(all []v1alpha1.WorkloadStatus, key workloadKey) *v1alpha1.Workload
 // scale plans the replicas of every service and writes what may be written now. It returns nothing: whatever fails is in
 // the status. A pass that takes traffic back has not looked at Deployments before. What hangs does not hold up an abort.
 func (r *Reconciler) scale(ctx context.Context, p *pass, o Objects) {
+	if r.scalingOf(p.ro) == nil {
+		return
+	}
 	ctx, stop := r.interruptible(ctx, p)
 	defer stop()
 	if p.scaling == nil {
