@@ -265,6 +265,7 @@ func TestGateway(t *testing.T) {
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=2s")
 	p.Apply(controlplane.NamespaceOf(space), workloads())
+	history := p.Record(space)
 	ro := w.rollout(5, 25, 50)
 	ro.Spec.RateLimit = nil // a request over the limit is refused, and would look like one that failed
 	ro.Spec.Assignment.Cookie = &v1alpha1.CookieAssignment{Name: "siskin-coolant", MaxAge: metav1.Duration{Duration: time.Hour}}
@@ -301,6 +302,7 @@ func TestGateway(t *testing.T) {
 		w.down(leaves, running[leaves])
 		delete(running, leaves)
 	}
+	madeFirst(t, history)
 	for kind := range f.requests {
 		if f.requests[kind].Load() == 0 {
 			t.Errorf("no request of kind %d was answered", kind)
