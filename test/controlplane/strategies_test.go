@@ -289,8 +289,10 @@ func (s *scenario) suspended() {
 	s.pause()
 	s.until("two blocks after the hold", func(ro *v1alpha1.Rollout) bool {
 		run := ro.Status.Run
-		over := run.StepStartedAt.Add(ro.Spec.Steps[0].Hold.Duration + 2*ro.Spec.Analysis.Interval.Duration)
-		return run.LastBlock != nil && run.LastBlock.After(over)
+		if run.ShownAt == nil || run.LastBlock == nil {
+			return false
+		}
+		return run.LastBlock.After(run.ShownAt.Add(ro.Spec.Steps[0].Hold.Duration + 2*ro.Spec.Analysis.Interval.Duration))
 	})
 	if ro := s.get(); ro.Status.Weight != 5 {
 		s.t.Errorf("weight %d although the run is paused, want 5", ro.Status.Weight)
