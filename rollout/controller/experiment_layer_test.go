@@ -255,7 +255,7 @@ func (x *trials) play(seed uint64, deaths float64) v1alpha1.ExperimentStatus {
 	}
 	x.tap.fail, x.tap.after = hook, func(call string) { _ = hook(call) }
 	defer func() { x.tap.fail, x.tap.after = nil, nil }()
-	for range 600 {
+	for range 1500 {
 		if e := x.exp("models"); over(e) {
 			return e.Status
 		}
