@@ -197,7 +197,7 @@ func (s *scene) checkOneByOne(t *testing.T, from, to time.Time) {
 	t.Helper()
 	all := s.blocks(t, from, to)
 	begun := rollout.Begin("run", plan(), from.Add(-time.Second))
-	begun.Step, begun.LastBlock = 1, from
+	begun.Step, begun.Weight, begun.LastBlock = 1, plan().Steps[0].Weight, from
 	at, once := begun, begun.Count(plan(), all)
 	var each []rollout.Block
 	for start := from; start.Before(to); start = start.Add(interval) {
