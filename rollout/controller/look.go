@@ -55,7 +55,7 @@ func (r *Reconciler) lookAtMesh(ctx context.Context, p *pass) error {
 	}
 	p.gone = endedBy(p.live[p.route], p.ro.Status.Run)
 	if p.judging() {
-		p.judge()
+		p.judge() // by what was told or counted before this pass: an alert, or harm that could not be acted on
 	}
 	if p.hasty() {
 		return nil

@@ -36,13 +36,20 @@ func scrape(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 	return out
 }
 
-// TestMetrics: the numbers behind a decision are exported, and none speaks of a run or a rollout that is gone.
-func TestMetrics(t *testing.T) {
+// measured is a rollout at its first step, and where its metrics are.
+func measured(t *testing.T) (*world, *prometheus.Registry) {
+	t.Helper()
 	registry := prometheus.NewRegistry()
 	w := running(t, 1)
 	w.o.Metrics = controller.NewMetrics(registry)
 	w.restart()
 	w.turn()
+	return w, registry
+}
+
+// TestMetrics: the numbers behind a decision are exported, and none speaks of a run or a rollout that is gone.
+func TestMetrics(t *testing.T) {
+	w, registry := measured(t)
 	expect := func(want map[string]float64) {
 		t.Helper()
 		got := scrape(t, registry)
@@ -98,11 +105,7 @@ func TestMetrics(t *testing.T) {
 
 // TestFailedRollback: a rollback whose route cannot be written is seen by whoever is to act, with what the alert goes by.
 func TestFailedRollback(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	w := running(t, 1)
-	w.o.Metrics = controller.NewMetrics(registry)
-	w.restart()
-	w.turn()
+	w, registry := measured(t)
 	w.source.counts = harmful
 	w.tap.fail = failing("apply VirtualService")
 	failed := 0
