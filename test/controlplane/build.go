@@ -16,7 +16,7 @@ import (
 )
 
 // Programs are the paths of the programs that make up the control plane.
-type Programs struct{ Etcd, APIServer, Istiod, RateLimit string }
+type Programs struct{ Etcd, APIServer, Istiod, RateLimit, Kubectl string }
 
 // recipe says how a program is built from its module below test/programs.
 type recipe struct {
@@ -25,15 +25,16 @@ type recipe struct {
 	ldflags string
 }
 
-// kubernetesVersion is stamped into the API server: without it clients cannot parse the server's version.
-const kubernetesVersion = "v1.36.3"
+// kubernetesFlags stamp Kubernetes' programs: without a version they cannot parse each other's.
+const kubernetesFlags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3"
 
-func recipes() [4]recipe {
+func recipes() [5]recipe {
 	return [...]recipe{
 		{module: "etcd", program: "etcd", ldflags: "-s -w"},
-		{module: "kube", program: "kube-apiserver", ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=" + kubernetesVersion},
+		{module: "kube", program: "kube-apiserver", ldflags: kubernetesFlags},
 		{module: "istio", program: "istiod", ldflags: "-s -w"},
 		{module: "ratelimit", program: "ratelimit", ldflags: "-s -w"},
+		{module: "kubectl", program: "kubectl", ldflags: kubernetesFlags},
 	}
 }
 
@@ -58,7 +59,7 @@ func Build(ctx context.Context, report func(format string, args ...any)) (Progra
 		}
 		paths = append(paths, path)
 	}
-	return Programs{Etcd: paths[0], APIServer: paths[1], Istiod: paths[2], RateLimit: paths[3]}, nil
+	return Programs{Etcd: paths[0], APIServer: paths[1], Istiod: paths[2], RateLimit: paths[3], Kubectl: paths[4]}, nil
 }
 
 // moduleRoot is the folder of the test module.
@@ -141,8 +142,8 @@ func (r recipe) replace(path string) error {
 	return os.Rename(path+".part", path)
 }
 
-// BuildController builds the rollout controller of this repository as it is now, and returns its path.
-func BuildController(ctx context.Context) (string, error) {
+// BuildOurs builds a binary of this repository as it is now, and returns its path.
+func BuildOurs(ctx context.Context, name string) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
@@ -152,9 +153,9 @@ func BuildController(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	path := filepath.Join(root, "bin", "rollout-controller")
-	if _, err := output(ctx, filepath.Dir(root), "go", "build", "-o", path, "./cmd/rollout-controller"); err != nil {
-		return "", fmt.Errorf("building the rollout controller: %w", err)
+	path := filepath.Join(root, "bin", name)
+	if _, err := output(ctx, filepath.Dir(root), "go", "build", "-o", path, "./cmd/"+name); err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
 	}
 	return path, nil
 }

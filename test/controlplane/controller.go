@@ -23,7 +23,7 @@ type Controller struct {
 }
 
 // built is the path of the rollout controller, which is linked once for all tests of a process.
-var built = sync.OnceValues(func() (string, error) { return BuildController(context.Background()) })
+var built = sync.OnceValues(func() (string, error) { return BuildOurs(context.Background(), "rollout-controller") })
 
 // StartController runs a replica with the chart's arguments, as the chart's service account, until the test ends. It asks
 // the Prometheus at the URL. More are further arguments. It may wait for another replica to leave.

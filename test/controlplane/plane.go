@@ -50,20 +50,26 @@ type Plane struct {
 	arguments         []string // the chart's, for the rollout controller
 }
 
-// Start runs etcd, the API server with all CRDs and the chart's rights, and istiod, until the test ends: then they stop
-// in the reverse order.
-func Start(tb testing.TB) *Plane {
+// Built are the programs, for a test that runs no control plane.
+func Built(tb testing.TB) Programs {
 	tb.Helper()
 	if os.Getenv("SISKIN_CONTROLPLANE") == Off {
 		tb.Skip("SISKIN_CONTROLPLANE=off: the real control plane is not run on this machine")
 	}
-	log.SetLogger(logr.Discard())
 	programs, err := Build(tb.Context(), tb.Logf)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return programs
+}
+
+// Start runs etcd, the API server with all CRDs and the chart's rights, and istiod, until the test ends: then they stop
+// in the reverse order.
+func Start(tb testing.TB) *Plane {
+	tb.Helper()
+	log.SetLogger(logr.Discard())
 	p := &Plane{
-		Programs: programs, tb: tb, dir: tb.TempDir(),
+		Programs: Built(tb), tb: tb, dir: tb.TempDir(),
 		admin:      identity{rand.Text(), "admin", "system:masters"},
 		controller: identity{rand.Text(), "system:serviceaccount:" + Namespace + ":" + account, "system:serviceaccounts"},
 	}
@@ -163,6 +169,12 @@ func (p *Plane) Config(as identity) *rest.Config {
 		Host: "https://" + p.api, BearerToken: as.token, QPS: -1, Timeout: process.Answering,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(p.path("certificates"), "apiserver.crt")},
 	}
+}
+
+// AdminKubeconfig is the path of the admin's kubeconfig file.
+func (p *Plane) AdminKubeconfig() string {
+	p.tb.Helper()
+	return p.Kubeconfig(p.admin)
 }
 
 // Kubeconfig writes a kubeconfig file for somebody and returns its path.

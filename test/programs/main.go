@@ -1,4 +1,4 @@
-// Command programs builds the programs of the control plane and the controller that the tests run, before the tests' own time counts.
+// Command programs builds what the tests run, the programs of the control plane and our own, before the tests' own time counts.
 package main
 
 import (
@@ -15,8 +15,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	_, err := controlplane.Build(ctx, func(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) })
-	if err == nil {
-		_, err = controlplane.BuildController(ctx)
+	for _, name := range []string{"rollout-controller", "rollout"} {
+		if err == nil {
+			_, err = controlplane.BuildOurs(ctx, name)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

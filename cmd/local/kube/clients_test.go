@@ -2,10 +2,7 @@ package kube_test
 
 import (
 	"context"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -132,31 +129,5 @@ func testDiscovery(t *testing.T, s *kube.Server) {
 				}
 			}
 		})
-	}
-}
-
-func testKubectl(t *testing.T, s *kube.Server) {
-	if _, err := exec.LookPath("kubectl"); err != nil {
-		t.Skip("kubectl is not installed")
-	}
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := s.Kubeconfig(kubeconfig, "kubectl"); err != nil {
-		t.Fatal(err)
-	}
-	const manifest = `{"apiVersion":"test.siskin.dev/v1","kind":"Widget","metadata":{"name":"w"},"spec":{"size":2}}`
-	for _, step := range []struct{ args, stdin, want string }{
-		{args: "apply --server-side -f -", stdin: manifest, want: "widget.test.siskin.dev/w serverside-applied"},
-		{args: "get widgets -o name", want: "widget.test.siskin.dev/w"},
-		{args: "get virtualservices -A", want: "No resources found"},
-		{args: "get events", want: "No resources found"},
-		{args: "explain virtualservice.spec.hosts", want: "The destination hosts"},
-		{args: "version", want: "Server Version: v1.37"},
-	} {
-		cmd := exec.CommandContext(t.Context(), "kubectl", append([]string{"--kubeconfig", kubeconfig}, strings.Fields(step.args)...)...)
-		cmd.Stdin = strings.NewReader(step.stdin)
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), step.want) {
-			t.Errorf("kubectl %s: %v\n%s\nwant %q", step.args, err, out, step.want)
-		}
 	}
 }

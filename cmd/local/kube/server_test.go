@@ -89,7 +89,6 @@ func TestAPI(t *testing.T) {
 	t.Run("Unauthorized", func(t *testing.T) { testUnauthorized(t, s) })
 	t.Run("Protobuf", func(t *testing.T) { testProtobuf(t, s) })
 	t.Run("Discovery", func(t *testing.T) { testDiscovery(t, s) })
-	t.Run("Kubectl", func(t *testing.T) { testKubectl(t, s) })
 	t.Run("WrongCRD", func(t *testing.T) { testWrongCRD(t, s) })
 }
 
