@@ -35,7 +35,7 @@ type Workload struct {
 	Wanted int
 	// Full are those with which it carries all of the traffic, where the plan has to bring it there; else 0.
 	Full int
-	// Since is when the last route to it went; zero while there is one.
+	// Since is when the last route to it went, a minute ahead at most until the routes are settled; zero while there is one.
 	Since time.Time
 }
 
@@ -120,8 +120,13 @@ func (s Scaling) stable(w Workload, at Stand, enough bool) Workload {
 }
 
 func (s Scaling) left(w Workload, at Stand) Workload {
-	if w.Since.IsZero() || (!at.Running && !at.Settled) { // the route that leads elsewhere is not written yet
+	switch {
+	case w.Since.IsZero():
 		w.Since = at.Now
+	case !at.Running && !at.Settled: // the route that leads elsewhere is not written yet
+		w.Since = Awaited(w.Since, time.Time{}, at.Now)
+	default:
+		w.Since = Arrived(w.Since, at.Now)
 	}
 	w.Full, w.Wanted = 0, w.Replicas
 	if at.Settled && !at.Now.Before(w.Since.Add(s.Delay)) {

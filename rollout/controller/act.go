@@ -75,14 +75,6 @@ func (r *Reconciler) warn(p *pass, reason string, err error) {
 	r.Record(p.ro, true, reason, err.Error())
 }
 
-// noteLate moves the end of a run that was promoted to now for as long as the routes have not shown it: until then units meet the
-// version before, and no grace for those who learn of it late has begun.
-func (p *pass) noteLate(wanted Objects) {
-	if p.was.Status.Run == nil && p.run == nil && p.sameRoutes() && !p.shownBefore() && !p.inPlace(wanted) {
-		p.ro.Status.LastRun.EndedAt = metav1.NewMicroTime(p.now)
-	}
-}
-
 // hurry writes the route of a run that ends, and reads what it did not wait for.
 func (r *Reconciler) hurry(ctx context.Context, p *pass) error {
 	objects, err := p.draw(p.traffic(), nil)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/siskin-dev/siskin/mesh"
+	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -131,8 +132,9 @@ func (r *Reconciler) lookAtRoutes(ctx context.Context, p *pass) {
 	}
 	switch {
 	case missing != "":
-		p.spreading, p.run.Spreading, p.run.Shown = missing, p.now, time.Time{}
+		p.spreading, p.run.Spreading, p.run.Shown = missing, rollout.Awaited(p.run.Spreading, p.run.Since(), p.now), time.Time{}
 	case p.run.Shown.IsZero():
+		p.run.Spreading = rollout.Arrived(p.run.Spreading, p.now)
 		p.run.Shown = p.run.StepStarted
 		if p.run.Spreading.After(p.run.Shown) {
 			p.run.Shown = p.run.Spreading

@@ -163,13 +163,13 @@ func TestReadyWaitsForTheRoute(t *testing.T) {
 	}
 	broken = false
 	wrote := w.clock
-	for _, after := range []time.Duration{0, time.Second, w.o.Grace - time.Second} {
+	for _, after := range []time.Duration{0, time.Millisecond, w.o.Grace - time.Second} {
 		w.clock = wrote.Add(after)
 		if w.turn(); ready() || !slices.Contains(w.subsets(), "v1") {
 			t.Errorf("%s after the route was written: Ready %t, subsets %v; want v1 reachable and not Ready for a grace", after, ready(), w.subsets())
 		}
 	}
-	w.clock = wrote.Add(w.o.Grace)
+	w.clock = wrote.Add(time.Millisecond + w.o.Grace) // it looked when the route stood
 	if w.turn(); !ready() || slices.Contains(w.subsets(), "v1") {
 		t.Errorf("a grace after the route was written the subsets are %v and the conditions %v", w.subsets(), w.get().Status.Conditions)
 	}

@@ -354,7 +354,7 @@ func (p *pass) until(lag time.Duration) time.Duration {
 
 // untilBlock is the time to when the next block is complete, or to the end of a wait that is nearer.
 func (p *pass) untilBlock(lag time.Duration) time.Duration {
-	if p.pending() {
+	if p.pending() || p.caughtUp() {
 		return time.Millisecond
 	}
 	if p.busy {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/siskin-dev/siskin/rollout"
 )
 
 // lookAtSpread finds out whether the mesh has told every proxy of the objects as they stand. The subsets of a new version
@@ -20,6 +22,13 @@ func (r *Reconciler) lookAtSpread(p *pass) {
 			continue // nobody who is late by so much writes the status any more
 		}
 		p.spreading = message
+	}
+	switch {
+	case p.spreading == "":
+		p.run.Spreading = rollout.Arrived(p.run.Spreading, p.now)
+	case p.run.Step == 0: // which is looked at every second
+		p.run.Spreading = rollout.Awaited(p.run.Spreading, p.run.Since(), p.now)
+	default:
 		p.run.Spreading = p.now
 	}
 	made := p.run.Started

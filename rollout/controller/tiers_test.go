@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -208,5 +209,21 @@ func TestDeleteWithTiers(t *testing.T) {
 	}
 	if got, subsets := w.tierRoutes(), w.tierSubsets(); got != nil || subsets != nil {
 		t.Errorf("the rollout has gone, and there are still the routes %q and the subsets %q", got, subsets)
+	}
+}
+
+// TestReadyWithTiers: a promotion is Ready a grace after it, however often somebody looks: that the tiers' routes let go of the
+// version that was left is not a late write of the promotion.
+func TestReadyWithTiers(t *testing.T) {
+	w := tierRun(t)
+	w.deployTier("v2")
+	end := w.until("promoted", ended(v1alpha1.OutcomePromoted)).Status.LastRun.EndedAt.Time
+	ready := func() bool { return meta.IsStatusConditionTrue(w.get().Status.Conditions, v1alpha1.ConditionReady) }
+	for after := time.Second; after <= w.o.Grace+time.Second; after += 10 * time.Second {
+		w.clock = end.Add(after)
+		w.turn()
+	}
+	if w.turn(); !ready() || slices.Contains(w.subsets(), "v1") {
+		t.Errorf("a grace after the promotion Ready is %t and the subsets %v, last run %+v", ready(), w.subsets(), w.get().Status.LastRun)
 	}
 }

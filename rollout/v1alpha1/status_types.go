@@ -146,7 +146,8 @@ type RunStatus struct {
 	// pausedAt is when it began to wait.
 	// +optional
 	PausedAt *metav1.MicroTime `json:"pausedAt,omitempty"`
-	// spreadingAt is when the mesh last said that not every proxy has the routes.
+	// spreadingAt is when the mesh last did not show the routes, or said that not every proxy has them. It may lie a minute ahead
+	// until they stand.
 	// +optional
 	SpreadingAt *metav1.MicroTime `json:"spreadingAt,omitempty"`
 	// shownAt is since when the objects of the mesh show the present weight. It is empty while they do not, or nobody has looked.
@@ -179,7 +180,7 @@ type LastRunStatus struct {
 	Outcome  string `json:"outcome"`
 	Reason   string `json:"reason"`
 	Message  string `json:"message,omitempty"`
-	// endedAt is when it ended: of a promotion, when its route was written last.
+	// endedAt is when it ended: of a promotion, when its route was written. It may lie a minute ahead until that has succeeded.
 	EndedAt metav1.MicroTime `json:"endedAt"`
 }
 
