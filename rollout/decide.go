@@ -140,8 +140,12 @@ func whenWarned(s Situation) (Outcome, bool) {
 }
 
 // whenNotReady waits before the first step and before each further one: no weight grows towards a version that has no
-// ready endpoint.
+// ready endpoint. Before the first one each time without it begins the hold anew; that too has an end.
 func whenNotReady(s Situation) (Outcome, bool) {
+	most := max(s.Plan.Preview.Hold, s.Plan.Shadow.Hold) + s.Plan.Cap
+	if !s.CanaryReady && s.Run.Step == 0 && !s.Now.Before(s.Run.Waiting.Add(most)) {
+		return Outcome{Pause, CanaryNotReady, fmt.Sprintf("not ready, or not for long enough, within %s: %s", most, s.lacking())}, true
+	}
 	return s.notReady(CanaryNotReady), !s.CanaryReady
 }
 
@@ -157,12 +161,14 @@ func (s Situation) withCanary(o Outcome) Outcome {
 // notReady waits for the canary. When it has waited for that alone as long as the cap, it asks for somebody: what a step was
 // held for before does not count.
 func (s Situation) notReady(why Reason) Outcome {
-	lacking, since := cmp.Or(s.Lacking, "the canary has no ready endpoint"), s.Run.NotReadySince
+	lacking, since := s.lacking(), s.Run.NotReadySince
 	if !since.IsZero() && !s.Now.Before(since.Add(s.Plan.Cap)) {
 		return Outcome{Pause, why, fmt.Sprintf("not ready after %s: %s", s.Plan.Cap, lacking)}
 	}
 	return Outcome{Hold, why, lacking}
 }
+
+func (s Situation) lacking() string { return cmp.Or(s.Lacking, "the canary has no ready endpoint") }
 
 // overdue says whether the step has waited as long as it may. A shadow waits from when the canary was ready.
 func (s Situation) overdue() bool {

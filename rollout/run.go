@@ -12,7 +12,8 @@ type Run struct {
 	Step int
 	// Weight is the number of buckets of 100 that see the canary: what the plan had for the step when it began.
 	Weight int
-	// Started is when the run began, StepStarted when the present weight was decided, Waiting when the cap's clock began.
+	// Started is when the run began, StepStarted when the present weight was decided, Waiting when the cap's clock began:
+	// with the step, anew when somebody resumes, and not before an approval has come.
 	Started, StepStarted, Waiting time.Time
 	// LastBlock is the end of the last block that was counted or passed over. None that ends at or before it counts again.
 	LastBlock time.Time
@@ -144,6 +145,9 @@ func (r Run) After(p Plan, o Outcome, now time.Time) Run {
 	case Hold:
 		if o.Reason == CanaryNotReady && r.Step == 0 {
 			r.StepStarted = now // nobody could look at it
+		}
+		if o.Reason == AwaitingPromotion {
+			r.Waiting = now // for a person; nothing else has to happen before the first step
 		}
 		if o.Reason == StepChanged {
 			r.Step = min(r.Step, len(p.Steps))

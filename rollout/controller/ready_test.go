@@ -57,6 +57,67 @@ func TestPreviewBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestFlapping: a canary that comes and goes before its first step begins its time anew, but not without end: it is paused
+// once that time and the cap are over. To resume begins both anew.
+func TestFlapping(t *testing.T) {
+	w := newWorld(t, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Hold: metav1.Duration{Duration: 10 * time.Minute}}}
+		ro.Spec.Analysis.Cap.Duration = time.Hour
+	})
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.deploy("v2", false)
+	w.want("v2")
+	w.turn()
+	began := w.clock
+	flap := func(what string) time.Duration {
+		for up := true; w.clock.Sub(began) < 4*time.Hour; up = !up {
+			w.deploy("v2", up)
+			if ro := w.turn(); ro.Status.Run.Paused != "" {
+				if ro.Status.Run.Paused != "CanaryNotReady" || !strings.Contains(ro.Status.Message, "1h10m") {
+					t.Errorf("%s: paused for %s: %s", what, ro.Status.Run.Paused, ro.Status.Message)
+				}
+				return w.clock.Sub(began)
+			}
+			if w.get().Status.Step > 0 {
+				t.Fatalf("%s: goes on to the first step", what)
+			}
+			w.clock = w.clock.Add(4 * time.Minute)
+		}
+		t.Fatalf("%s: not paused after %s", what, w.clock.Sub(began))
+		return 0
+	}
+	if after := flap("flapping"); after < 70*time.Minute || after > 90*time.Minute {
+		t.Errorf("paused after %s, want the hold of 10 minutes and the cap of an hour", after)
+	}
+	w.ask(v1alpha1.ActionResume)
+	w.turn()
+	began = w.clock
+	if after := flap("resumed"); after < 65*time.Minute {
+		t.Errorf("paused again %s after it was resumed", after)
+	}
+}
+
+// TestApprovalOutlivesABlip: a canary that waits for a person has had its time, so that a moment without it pauses nothing.
+func TestApprovalOutlivesABlip(t *testing.T) {
+	w := newWorld(t, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Hold: metav1.Duration{Duration: 10 * time.Minute}, Approval: "Manual"}}
+	})
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.deploy("v2", true)
+	w.want("v2")
+	w.until("waiting for a person", saying("AwaitingPromotion"))
+	w.clock = w.clock.Add(100 * time.Hour)
+	w.turn()
+	w.deploy("v2", false)
+	if ro := w.turn(); ro.Status.Reason != "CanaryNotReady" || ro.Status.Run.Paused != "" {
+		t.Errorf("%s, paused for %q; want to wait", ro.Status.Reason, ro.Status.Run.Paused)
+	}
+	w.deploy("v2", true)
+	w.until("waiting for a person again", saying("AwaitingPromotion"))
+}
+
 // TestReadinessUnknown: whatever runs the versions, what the API does not say is as it was, and nothing goes on meanwhile.
 func TestReadinessUnknown(t *testing.T) {
 	w := running(t, 1)
