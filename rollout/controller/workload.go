@@ -23,6 +23,9 @@ const (
 	rescaleAgain = 5 * time.Second
 	// maxWorkloads is the bound of status.workloads.
 	maxWorkloads = 64
+	// outOfSight is how long a version that took part before is remembered without a Deployment: one that is replaced by another
+	// of its name is gone for a moment.
+	outOfSight = 10 * time.Minute
 )
 
 // workloadKey names a version of a service.
@@ -225,7 +228,7 @@ func (p *pass) partsOf(service string) []part {
 			e.WorkloadStatus = *known
 		}
 		e.Service, e.Version, e.Name, e.Message = service, version, "", ""
-		e.meet(p.scaling.found[key], versionLabel(p.ro))
+		e.meet(p.scaling.found[key], versionLabel(p.ro), p.now)
 		out = append(out, e)
 	}
 	return out
@@ -248,7 +251,13 @@ func (p *pass) kept() []string {
 
 // meet reads the one Deployment that runs the version. What the version had before it was lowered outlives a moment in which
 // there is none, or more than one.
-func (e *part) meet(found []unstructured.Unstructured, label string) {
+func (e *part) meet(found []unstructured.Unstructured, label string, now time.Time) {
+	switch {
+	case len(found) > 0:
+		e.MissingSince = nil
+	case e.MissingSince == nil:
+		e.MissingSince = microTime(now)
+	}
 	if len(found) != 1 {
 		e.Message = several(len(found), e.Service, label, e.Version)
 		e.Wanted, e.Replicas, e.Available = 0, 0, 0
@@ -280,17 +289,18 @@ func (e *part) take(w rollout.Workload) {
 }
 
 // matters says whether the status has to remember the entry. A stable version without a run is as it should be when nothing
-// was taken from it; a version that was left is done with when it has no replicas.
+// was taken from it; a version that was left is done with when it has no replicas, or has had no Deployment for long.
 func (p *pass) matters(e part) bool {
 	scales := p.ro.Spec.Workload.Scaling != nil
+	awaited := e.Name == "" && (e.MissingSince == nil || p.now.Before(e.MissingSince.Add(outOfSight)))
 	switch e.part {
 	case rollout.PartStable:
 		return e.Full > 0 || (scales && p.run != nil)
 	case rollout.PartCanary:
 		return scales
 	case rollout.PartKept:
-		return scales && e.Name != ""
+		return scales && (e.Name != "" || awaited)
 	case rollout.PartLeft:
 	}
-	return scales && e.Replicas > 0
+	return scales && (e.Replicas > 0 || awaited)
 }

@@ -259,3 +259,56 @@ func TestScalingIsOff(t *testing.T) {
 		t.Errorf("replicas (-want +got):\n%s", diff)
 	}
 }
+
+// TestLeftOutOfSight: a version that was left is put to sleep after its delay, although nobody could say for a while which
+// Deployment runs it. One that has gone for good is forgotten, and a later one of its labels is left alone.
+func TestLeftOutOfSight(t *testing.T) {
+	remove := func(w *world) {
+		if err := w.client.Delete(w.t.Context(), w.deployment("coolant", "v1")); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	again := func(w *world) { w.run("coolant", "v1", 4) }
+	for name, tc := range map[string]struct {
+		reason     string
+		after      time.Duration // since the promotion
+		hide, show func(*world)
+		lasts      time.Duration
+		want       int64
+	}{
+		"Replaced": {"it is made again within the delay", 0, remove, again, time.Minute, 0},
+		"Late":     {"it is made again after the delay", 4 * time.Minute, remove, again, 5 * time.Minute, 0},
+		"Twin": {"a copy for debugging stands for long", 0, func(w *world) { w.twin("v1") }, func(w *world) {
+			if err := w.client.Delete(w.t.Context(), w.object("apps.example.com/v1", "Deployment", "twin")); err != nil {
+				w.t.Fatal(err)
+			}
+		}, time.Hour, 0},
+		"Gone": {"somebody deleted it, and made another one long after", 0, remove, again, 11 * time.Minute, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := begun(t, 4, scaled())
+			w.play("promoted", ended(v1alpha1.OutcomePromoted))
+			pass := func(d time.Duration) {
+				for end := w.clock.Add(d); w.clock.Before(end); w.turn() {
+				}
+			}
+			pass(tc.after)
+			tc.hide(w)
+			w.turn()
+			if e := w.entry("v1"); e.Name != "" || e.LeftAt == nil || !strings.Contains(e.Message, "there must be one") {
+				t.Errorf("%s: the status says %+v, want no name, and when it was left", tc.reason, e)
+			}
+			pass(tc.lasts)
+			tc.show(w)
+			w.tap.writes()
+			w.turn()
+			if slices.Contains(w.tap.writes(), "scale Deployment") {
+				t.Errorf("%s: scaled before the status said so", tc.reason)
+			}
+			pass(6 * time.Minute)
+			if got := w.replicas("v1"); got != tc.want || len(w.get().Status.Workloads) != 0 {
+				t.Errorf("%s: v1 has %d replicas, and the status says %+v; want %d and nothing", tc.reason, got, w.get().Status.Workloads, tc.want)
+			}
+		})
+	}
+}

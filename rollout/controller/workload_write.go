@@ -73,7 +73,7 @@ func (e *part) leave(why string) {
 // unsaid says whether the status has to say first that replicas go. Of a rollout that is being deleted nobody reads it.
 func (p *pass) unsaid(e *part) bool {
 	was := entryFor(p.was.Status.Workloads, workloadKey{e.Service, e.Version})
-	return !p.scaling.over && e.Wanted < e.Replicas && (was == nil || was.Wanted > e.Wanted)
+	return !p.scaling.over && e.Wanted < e.Replicas && (was == nil || was.Name != e.Name || was.Wanted > e.Wanted)
 }
 
 // noteScale tells what came of the write.

@@ -134,7 +134,8 @@ type RunStatus struct {
 	// lastBlock is the end of the last block that was counted. No block that ends at or before it is counted again.
 	// +optional
 	LastBlock *metav1.MicroTime `json:"lastBlock,omitempty"`
-	// waitingSince is when the clock of analysis.cap began: at the step's start, or when the run was resumed.
+	// waitingSince is when the clock of analysis.cap began: at the step's start, when the run was resumed, or when it last waited for an
+	// approval.
 	// +optional
 	WaitingSince *metav1.MicroTime `json:"waitingSince,omitempty"`
 	// notReadySince is since when the run has waited for the canary alone. The clock of analysis.cap runs from then, too.

@@ -69,6 +69,9 @@ type WorkloadStatus struct {
 	// leftAt is when the last route to it went. Its replicas go after scaling.scaleDownDelay.
 	// +optional
 	LeftAt *metav1.MicroTime `json:"leftAt,omitempty"`
+	// missingSince is since when no Deployment runs the version. One that was left is forgotten ten minutes later.
+	// +optional
+	MissingSince *metav1.MicroTime `json:"missingSince,omitempty"`
 	// message says why it does not have what is wanted: who else scales it, or what failed.
 	// +optional
 	Message string `json:"message,omitempty"`
