@@ -1,6 +1,9 @@
 package controller_test
 
 import (
+	"testing"
+	"time"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -47,5 +50,39 @@ func (w *world) checkConditions() {
 	}
 	if c := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady); c.Reason != ro.Status.Reason {
 		w.t.Errorf("reason of Ready: got %q, want the status's %q", c.Reason, ro.Status.Reason)
+	}
+}
+
+// TestReadyOnceRouted: a new rollout is Ready once its route stands, which it looks for at once, and not before.
+func TestReadyOnceRouted(t *testing.T) {
+	w := newWorld(t)
+	w.deploy("v1", true)
+	ready := func() bool { return meta.IsStatusConditionTrue(w.get().Status.Conditions, v1alpha1.ConditionReady) }
+	w.tap.fail = failing("apply VirtualService")
+	for range 3 {
+		if err := w.try(); err == nil || w.get().Status.StableVersion != "v1" || ready() {
+			t.Fatalf("without a route: error %v, stable %q, Ready %t", err, w.get().Status.StableVersion, ready())
+		}
+	}
+	w.tap.fail = nil
+	for i := 0; !ready(); i++ {
+		if i > 2 {
+			t.Fatalf("with a route the conditions are %+v", w.get().Status.Conditions)
+		}
+		w.turn()
+	}
+	if w.route() == nil {
+		t.Error("Ready without a route")
+	}
+}
+
+// TestReadySoon: who makes a rollout need not wait for a look at rest.
+func TestReadySoon(t *testing.T) {
+	w := newWorld(t)
+	w.deploy("v1", true)
+	w.turn()
+	began := w.clock
+	if ro := w.turn(); !meta.IsStatusConditionTrue(ro.Status.Conditions, v1alpha1.ConditionReady) || began.Sub(epoch) > time.Second {
+		t.Errorf("looked again after %s, and the conditions are %+v", began.Sub(epoch), ro.Status.Conditions)
 	}
 }

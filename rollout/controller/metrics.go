@@ -238,5 +238,5 @@ func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}
-	return float64(t.UnixNano()) / 1e9
+	return float64(t.UnixMicro()) / 1e6 // exact, where nanoseconds are beyond the digits of a float
 }

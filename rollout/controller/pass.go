@@ -381,13 +381,13 @@ func (p *pass) untilGone(otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// pending says whether more is to be done at once: another request waits, a run has just begun, or a new version
-// is wanted after a run was superseded.
+// pending says whether more is to be done at once: another request waits, a run has just begun, a new rollout's
+// route is to be seen, or a new version is wanted after a run was superseded.
 func (p *pass) pending() bool {
 	for _, q := range p.ro.Status.Requests {
 		if q.HandledAt == nil {
 			return true
 		}
 	}
-	return p.outcome.Reason == reasonRunStarted || p.outcome.Reason == rollout.Superseded
+	return p.outcome.Reason == reasonRunStarted || p.outcome.Reason == reasonAdopted || p.outcome.Reason == rollout.Superseded
 }

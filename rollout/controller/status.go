@@ -79,10 +79,10 @@ func (p *pass) conditions() {
 	p.restrict()
 }
 
-// arrived says whether the route has led to the stable version since the last run, as it was read. Who waits for Ready may take
-// the version that was left away; once it was true, a foreign edit is repaired without a word.
+// arrived says whether the route has led to the stable version since it was adopted, or since the last run, as it was read. Who
+// waits for Ready may take the version that was left away; once it was true, a foreign edit is repaired without a word.
 func (p *pass) arrived() bool {
-	if p.ro.Status.LastRun == nil || meta.IsStatusConditionTrue(p.was.Status.Conditions, v1alpha1.ConditionReady) {
+	if meta.IsStatusConditionTrue(p.was.Status.Conditions, v1alpha1.ConditionReady) {
 		return true
 	}
 	o, err := p.draw(p.traffic(), p.left())
