@@ -19,7 +19,7 @@ import (
 func newOIP(t *testing.T, handle http.HandlerFunc) *OIP {
 	t.Helper()
 	server := httptest.NewServer(handle)
-	c, err := NewOIP(OIPOptions{Gateway: server.URL + "/", Host: "coolant.edge.svc.cluster.local", Model: "coolant", Timeout: time.Second})
+	c, err := NewOIP(OIPOptions{Gateway: server.URL + "/", Host: "coolant.edge.svc.cluster.local", Model: "coolant", Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,6 +104,7 @@ func newServer(t testing.TB, log Log, p Predictor, change func(*Options)) (*Serv
 		Salt: "coolant", Model: "coolant", Features: []string{"ENGINE_RUN_TIME", "Vehicle.OBD.Speed"},
 		Now: func() time.Time { return time.Unix(1_700_000_000, 0) }, Workers: 4,
 		Schema: schema, Pseudonyms: names, Log: log, Predictor: p, Metrics: NewMetrics(reg),
+		AppendTimeout: time.Minute,
 	}
 	if change != nil {
 		change(&o)

@@ -134,7 +134,7 @@ func start(t *testing.T, args ...string) func() string {
 		select {
 		case a := <-address:
 			return get(t, "http://"+a+"/metrics")
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no admin server after 10 s")
 			return ""
 		}

@@ -70,9 +70,10 @@ func TestIngest(t *testing.T) {
 		"--model", "coolant", "--salt", "coolant", "--pseudonym-key-file", key)
 	defer stop()
 	const body = `{"seq":1,"Vehicle.OBD.EngineSpeed":900,"Vehicle.OBD.RunTime":9,"Vehicle.OBD.CoolantTemperature":90}`
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	var status int
-	for status == 0 && time.Now().Before(deadline) { // until it listens
+	for (status == 0 || status == http.StatusServiceUnavailable) && time.Now().Before(deadline) { // until it listens, and as a vehicle does
+		time.Sleep(10 * time.Millisecond)
 		resp, err := http.Post("http://"+addr+"/v1/vehicles/SSKNFLEET00000001/measurements", "application/json", strings.NewReader(body))
 		if err == nil {
 			status = resp.StatusCode

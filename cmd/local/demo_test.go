@@ -18,7 +18,7 @@ func TestDemo(t *testing.T) {
 	if err := fs.Parse([]string{"-scenario", "errors", "-plain", "-vehicles", "200"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: time.Minute}, body); err != nil {
 		t.Fatalf("the scenario did not end as it must: %v", err)
 	}
 }
@@ -33,7 +33,7 @@ func TestShadow(t *testing.T) {
 	if err := fs.Parse([]string{"-scenario", "shadow", "-plain", "-vehicles", "200"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+	if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: time.Minute}, body); err != nil {
 		t.Fatalf("the scenario did not end as it must: %v", err)
 	}
 }
@@ -51,7 +51,7 @@ func TestExperiments(t *testing.T) {
 			if err := fs.Parse([]string{"-scenario", name, "-plain"}); err != nil {
 				t.Fatal(err)
 			}
-			if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: 10 * time.Second}, body); err != nil {
+			if err := run.Run(t.Context(), run.Options{Name: "local", StopTimeout: time.Minute}, body); err != nil {
 				t.Fatalf("the experiment did not end as it must: %v", err)
 			}
 		})

@@ -108,7 +108,7 @@ func until(t *testing.T, what string, ok func() (bool, string)) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	patience := time.After(20 * time.Second)
+	patience := time.After(time.Minute)
 	for {
 		done, last := ok()
 		if done {

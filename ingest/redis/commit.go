@@ -14,9 +14,6 @@ import (
 	"github.com/siskin-dev/siskin/ingest"
 )
 
-// commitTimeout bounds one attempt to write a group, all its round trips together.
-const commitTimeout = 500 * time.Millisecond
-
 // attempts is how often a group is tried: another ingest may write the same vehicle at the same time, and an idle
 // connection may turn out to be dead.
 const attempts = 3
@@ -49,7 +46,7 @@ func (l *Log) commit(ctx context.Context, group []*entry) error {
 // try reads what was seen, plans, and writes the plan unless what was seen has changed meanwhile. Sent says that the
 // transaction may have reached Redis.
 func (l *Log) try(ctx context.Context, group []*entry) (p *plan, sent bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.options.timeout)
 	defer cancel()
 	keys := seenKeys(group)
 	err = l.client.Watch(ctx, func(tx *redis.Tx) error {

@@ -50,6 +50,9 @@ type Options struct {
 	Queue int
 	// Schema names the values. Required.
 	Schema *ingest.Schema
+
+	// timeout bounds one attempt to write a group, all its round trips together. 500 ms, but for tests.
+	timeout time.Duration
 }
 
 // Log is an ingest.Log on Redis. Run must run for Append to return.
@@ -73,6 +76,7 @@ func New(o Options) (*Log, error) {
 	o.GroupRecords = orElse(o.GroupRecords, 512)
 	o.Linger = orElse(o.Linger, 4*time.Millisecond)
 	o.Queue = orElse(o.Queue, 1024)
+	o.timeout = orElse(o.timeout, 500*time.Millisecond)
 	return &Log{
 		options: o,
 		client:  redis.NewClient(clientOptions(o)),
@@ -84,14 +88,15 @@ func New(o Options) (*Log, error) {
 // clientOptions make an outage show within a fraction of a second; the client's defaults take 1.7 s. The client itself
 // retries nothing: a transaction whose answer got lost may have been carried out. commit knows when a retry is safe.
 func clientOptions(o Options) *redis.Options {
+	trip := o.timeout * 3 / 5 // one round trip
 	return &redis.Options{
 		Addr: o.Addr, Username: o.Username, Password: o.Password,
 		MaxRetries:            -1,
 		DialerRetries:         1,
-		DialTimeout:           200 * time.Millisecond,
-		ReadTimeout:           300 * time.Millisecond,
-		WriteTimeout:          300 * time.Millisecond,
-		PoolTimeout:           300 * time.Millisecond,
+		DialTimeout:           trip * 2 / 3,
+		ReadTimeout:           trip,
+		WriteTimeout:          trip,
+		PoolTimeout:           trip,
 		PoolSize:              4, // one for the groups, the rest for Ping, State, First and Durability
 		ContextTimeoutEnabled: true,
 		// Open-source servers do not know these notifications.

@@ -35,7 +35,7 @@ func newServer(t testing.TB, l *Log, logger *slog.Logger) (s *ingest.Server, reg
 	}
 	reg = prometheus.NewRegistry()
 	s, err = ingest.New(ingest.Options{
-		Salt: "coolant", Model: "coolant", Features: []string{"ENGINE_RPM"}, Logger: logger,
+		Salt: "coolant", Model: "coolant", Features: []string{"ENGINE_RPM"}, Logger: logger, AppendTimeout: time.Minute,
 		Schema: l.options.Schema, Pseudonyms: names, Log: l, Predictor: predictor{}, Metrics: ingest.NewMetrics(reg),
 	})
 	if err != nil {
@@ -139,7 +139,7 @@ func TestDownIsToldAtOnce(t *testing.T) {
 	l, _ := newLog(t, addr, nil)
 	s, _, _ := newServer(t, l, nil)
 	fastest := time.Hour // of some, since test machines have hiccups
-	for seq := range 5 {
+	for seq := range 20 {
 		start := time.Now()
 		if w := post(s, "SSKNFLEET00000001", seq); w.Code != 503 {
 			t.Fatalf("got %d, want 503", w.Code)

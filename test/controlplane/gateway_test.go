@@ -263,7 +263,7 @@ func (f *front) answered() (n int64) {
 func TestGateway(t *testing.T) {
 	p := controlplane.Start(t)
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
-	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=2s")
+	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=5s")
 	p.Apply(controlplane.NamespaceOf(space), workloads())
 	history := p.Record(space)
 	ro := w.rollout(5, 25, 50)

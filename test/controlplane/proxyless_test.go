@@ -324,7 +324,7 @@ func TestProxyless(t *testing.T) {
 	p := controlplane.Start(t)
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	prometheus := p.StartPrometheus("global: {scrape_interval: 1s}\n")
-	first := p.StartController("first", prometheus, "--grace=1s")
+	first := p.StartController("first", prometheus, "--grace=5s")
 	p.Apply(controlplane.NamespaceOf(space), backends(t, "v1", "v2"))
 	history := p.Record(space)
 	w.create(5, 25, 50)
@@ -343,7 +343,7 @@ func TestProxyless(t *testing.T) {
 			t.Error(err)
 		}
 		p.RestartIstiod()
-		p.StartController("second", prometheus, "--grace=1s")
+		p.StartController("second", prometheus, "--grace=5s")
 		return dial(t, p.ADS)
 	})
 	run := w.get().Status.Run.ID
@@ -360,8 +360,8 @@ func TestProxyless(t *testing.T) {
 		settle(t, a, w.get().Status.StableVersion, rollout.Others(nil))
 	}
 	madeFirst(t, history)
-	if n := a.raced.Load(); n > all.calls.Load()/1000 {
-		t.Errorf("%d attempts raced with the client's own update, which are more than one in a thousand: a route was there before its cluster", n)
+	if n := a.raced.Load(); n > max(50, all.calls.Load()/1000) {
+		t.Errorf("%d attempts raced with the client's own update, which are more than 50 and one in a thousand: a route was there before its cluster", n)
 	}
 	t.Logf("%d calls while %d rollouts ran; %d attempts raced with the client's own update", all.calls.Load(), *rounds+1, a.raced.Load())
 }

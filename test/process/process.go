@@ -18,7 +18,7 @@ import (
 // A loaded machine is slow, not wrong: patience is how long a program may take for anything that is waited for, and
 // Answering how long for one answer.
 const (
-	patience  = 60 * time.Second
+	patience  = 3 * time.Minute
 	Answering = 10 * time.Second
 )
 

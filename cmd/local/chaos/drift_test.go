@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 func (w *world) manage(o wire.Options) *controller.Reconciler {
 	w.t.Helper()
 	o.Registry = prometheus.NewRegistry()
-	o.Lag, o.Lookback, o.Grace = interval, lookback, 2*time.Second
+	o.Lag, o.Lookback, o.Grace = lag, lookback, 2*time.Second
 	if o.PrometheusURL == "" {
 		o.PrometheusURL = w.prom.URL()
 	}
@@ -45,15 +46,32 @@ func (w *world) manage(o wire.Options) *controller.Reconciler {
 	return r
 }
 
-// repair is how long a foreign edit of the route may last.
-const repair = 2 * time.Second
+// A foreign edit of the route may last for repair, and a canary for abort. These are held where nothing else runs, with
+// -chaos; a busy test machine may take somewhat longer, but not as long as a question to a Prometheus that hangs.
+const (
+	repair = 2 * time.Second
+	abort  = time.Second
+	hung   = 5 * time.Second
+)
+
+// within complains about what took too long.
+func within(t *testing.T, what string, took, limit time.Duration) {
+	t.Helper()
+	t.Logf("%s after %v", what, took)
+	if !*chaos {
+		limit = hung
+	}
+	if took > limit {
+		t.Errorf("%s after %v, want at most %v", what, took, limit)
+	}
+}
 
 // TestDrift edits the route in mid-step and measures how long the edit lasts. The step's evidence goes on.
 func TestDrift(t *testing.T) {
 	w := newWorld(t)
 	w.manage(wire.Options{Rules: true})
 	s := service{"drift", "coolant"}
-	w.create(s, 30*time.Second)
+	w.create(s, time.Hour)
 	w.until(s, "stable", stable)
 	w.want(s, "v2")
 	w.checkRules(t, s)
@@ -70,11 +88,7 @@ func TestDrift(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := w.get(s)
-			took := w.meddle(t, s, edit)
-			t.Logf("repaired after %v", took)
-			if took > repair {
-				t.Errorf("repaired after %v, want at most %v", took, repair)
-			}
+			within(t, "repaired", w.meddle(t, s, edit), repair)
 			after := w.until(s, "counting on", func(ro *v1alpha1.Rollout) bool {
 				return ro.Status.Run != nil && ro.Status.Run.LastBlock.After(before.Status.Run.LastBlock.Time)
 			})
@@ -203,15 +217,25 @@ func (w *world) meddle(t *testing.T, s service, edit func(o *unstructured.Unstru
 	if err != nil {
 		t.Fatal(err)
 	}
-	began, version := time.Now(), o.GetResourceVersion()
+	began, version := time.Now(), revision(t, o)
 	for e := range events.ResultChan() {
 		got, ok := e.Object.(*unstructured.Unstructured)
-		if ok && e.Type != "DELETED" && got.GetResourceVersion() > version && specOf(t, got) == want {
+		if ok && e.Type != "DELETED" && revision(t, got) > version && specOf(t, got) == want {
 			return time.Since(began)
 		}
 	}
 	t.Fatal("the route was not repaired")
 	return 0
+}
+
+// revision is the number that the store gave to what was written.
+func revision(t *testing.T, o *unstructured.Unstructured) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func specOf(t *testing.T, o *unstructured.Unstructured) string {
@@ -253,11 +277,7 @@ func TestDriftWhilePrometheusHangs(t *testing.T) {
 	w.until(s, "at step 1", atStep(1))
 	<-asked // drained: what was asked before the step
 	<-asked
-	took := w.meddle(t, s, nil)
-	t.Logf("repaired after %v", took)
-	if took > repair {
-		t.Errorf("repaired after %v, want at most %v", took, repair)
-	}
+	within(t, "repaired", w.meddle(t, s, nil), repair)
 	if got := w.get(s).Status; got.Weight != 5 || got.Decision != "Hold" {
 		t.Errorf("weight %d, %s; want Hold at 5", got.Weight, got.Decision)
 	}
@@ -266,8 +286,5 @@ func TestDriftWhilePrometheusHangs(t *testing.T) {
 	began := time.Now()
 	w.abort(s)
 	w.until(s, "aborted", ended)
-	t.Logf("aborted after %v", time.Since(began))
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("aborted after %v, want at most 1s", took)
-	}
+	within(t, "aborted", time.Since(began), abort)
 }

@@ -211,7 +211,7 @@ func (b binary) start(t *testing.T, namespace string) *process {
 	defer logs.Close()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), b.path, "--kubeconfig", b.kubeconfig, "--prometheus-url", b.prometheus,
 		"--namespace", namespace, "--leader-elect=false", "--events=false", "--admin=", "--webhook-listen=127.0.0.1:0",
-		"--evidence-lag", interval.String(), "--evidence-lookback", lookback.String(), "--grace", "2s")
+		"--evidence-lag", lag.String(), "--evidence-lookback", lookback.String(), "--grace", "2s")
 	cmd.Stdout, cmd.Stderr = io.Discard, logs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

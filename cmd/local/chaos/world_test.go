@@ -34,6 +34,7 @@ var chaos = flag.Bool("chaos", false, "kill 20 times, and run a thousand rollout
 const (
 	interval = time.Second     // of the blocks
 	scrape   = interval / 2    // of the counters
+	lag      = 3 * time.Second // until a block is read: a busy machine may store what it scraped late
 	rate     = 8000            // requests per second of each service
 	patience = 3 * time.Minute // for anything to happen
 )

@@ -51,7 +51,7 @@ func testManager(t *testing.T, s *kube.Server) {
 	if err := newClient(t, s).Create(ctx, widget("manager", "w", map[string]any{"size": int64(2)})); err != nil {
 		t.Fatal(err)
 	}
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for got := ""; got != "manager/w"; {
 		select {
 		case got = <-seen:
@@ -74,7 +74,7 @@ func awaitEvent(t *testing.T, c client.WithWatch, namespace string) {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		select {
 		case got := <-w.ResultChan():

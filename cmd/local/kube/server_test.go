@@ -212,7 +212,7 @@ func testWatch(t *testing.T, c client.WithWatch) {
 	if err := c.Delete(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	for len(got) < 2 {
@@ -293,7 +293,7 @@ func TestRestart(t *testing.T) {
 	if err := errors.Join(err, s.Stop(), s.Stop()); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("stopping took %v; the API server must end before etcd", took)
 	}
 

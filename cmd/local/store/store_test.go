@@ -150,7 +150,7 @@ func TestRedis(t *testing.T) {
 	if err := c.Set(t.Context(), "seen", "1", 20*time.Millisecond).Err(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		n, err := c.Exists(ctx, "seen").Result()

@@ -278,7 +278,7 @@ func (l *lines) Write(p []byte) (int, error) {
 // until reads lines up to one that begins with the prefix.
 func (l *lines) until(t *testing.T, prefix string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case line := <-l.arrived:
@@ -297,7 +297,7 @@ func result(t *testing.T, ended <-chan error) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the command did not end within 20 s")
 		return nil
 	}
