@@ -30,6 +30,8 @@ type comparison struct {
 	// verdict is how the experiment must end, winner which variant must win.
 	verdict, winner, reason string
 	smallestEffect          string
+	// minimum is how long the experiment runs at least before it names a winner.
+	minimum time.Duration
 }
 
 // variant is a version by its label, with the artefact that it serves.
@@ -58,7 +60,7 @@ func newExperiment(stable string, c *comparison) *v1alpha1.Experiment {
 			Guardrails: []v1alpha1.GateSpec{{Name: "errors", Type: v1alpha1.GateErrorRate}},
 			Units:      fmt.Sprintf("siskin_units_total{model=%q}", model),
 			Duration: v1alpha1.ExperimentDuration{
-				Minimum: &metav1.Duration{Duration: 15 * time.Second}, Maximum: &metav1.Duration{Duration: 7 * time.Minute},
+				Minimum: &metav1.Duration{Duration: c.minimum}, Maximum: &metav1.Duration{Duration: 20 * time.Minute},
 			},
 			Analysis: v1alpha1.ExperimentAnalysis{
 				Interval: metav1.Duration{Duration: time.Second}, WarmUp: metav1.Duration{Duration: time.Second}, FalseAlarm: "0.05",
