@@ -284,7 +284,7 @@ func (s *scenario) opened(want map[string]uint32) {
 // ends it also while it is paused.
 func (s *scenario) suspended() {
 	ro := s.rollout(5, 25)
-	ro.Spec.Steps[0].Hold = metav1.Duration{Duration: 3 * time.Second}
+	ro.Spec.Steps[0].Hold = metav1.Duration{Duration: 10 * time.Second} // the pause comes before it ends
 	s.start(ro)
 	s.pause()
 	s.until("two blocks after the hold", func(ro *v1alpha1.Rollout) bool {
