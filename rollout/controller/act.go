@@ -28,7 +28,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	if p.urgent {
 		if err := r.hurry(ctx, p); err != nil {
 			r.Metrics.found(p)
-			r.warn(p, "RollbackFailed", err)
+			r.warn(p, "RollbackFailed", "", err)
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		return err
 	}
 	if err := r.express(ctx, p, objects); err != nil {
-		r.warn(p, "NotWritten", err)
+		r.warn(p, "NotWritten", "", err)
 		return err
 	}
 	if bound {
@@ -64,10 +64,12 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	return r.bind(ctx, p, false)
 }
 
-// warn tells people of what goes wrong: at once, and again every minute for as long as it is the same.
-func (r *Reconciler) warn(p *pass, reason string, err error) {
+// warn tells people of what goes wrong with an object, by keyOf, or with all of them: at once, and again every minute for as long
+// as it is the same.
+func (r *Reconciler) warn(p *pass, reason, about string, err error) {
 	told := &unstructured.Unstructured{Object: map[string]any{"spec": err.Error()}}
 	told.SetKind(reason)
+	told.SetName(about)
 	if apierrors.IsConflict(err) || r.calm.since(p, told) {
 		return // of a conflict the next pass comes at once
 	}
@@ -168,10 +170,11 @@ func (r *Reconciler) express(ctx context.Context, p *pass, o Objects) error {
 	if err != nil {
 		return err
 	}
-	if changed {
+	if changed && p.stands(o.Route) {
 		r.noteRoute(p, o.Route.GetKind())
 	}
 	err = errors.Join(r.limit(ctx, p, o), r.prune(ctx, p, o))
+	r.noteAltered(p, o)
 	if r.Rules {
 		err = errors.Join(err, r.putRules(ctx, p))
 	}
@@ -219,7 +222,7 @@ func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
 		r.calm.note(p, want) // once it is wanted no more it is looked at
 		_, err := r.put(ctx, p, want)
 		if _, foreign := errors.AsType[*foreignError](err); foreign {
-			r.warn(p, "NotLimited", fmt.Errorf("the rate limit is not in force: %w", err))
+			r.warn(p, "NotLimited", keyOf(want), fmt.Errorf("the rate limit is not in force: %w", err))
 			continue
 		}
 		errs = append(errs, err)

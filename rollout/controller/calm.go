@@ -1,13 +1,19 @@
 package controller
 
 import (
+	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
 // calmFor is how long an object that no traffic waits for, once it was seen to be as wanted, is not looked at again: the alert
@@ -60,6 +66,29 @@ func (c *calm) note(p *pass, want *unstructured.Unstructured) {
 		c.seen[mine] = map[string]sight{}
 	}
 	c.seen[mine][keyOf(want)] = sight{p.ro.UID, want.Object[body(want)], p.now}
+}
+
+// only forgets what was told for a reason, but for what is about these.
+func (c *calm) only(p *pass, reason string, about []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.seen[client.ObjectKeyFromObject(p.ro)], func(key string, _ sight) bool {
+		of, ours := strings.CutPrefix(key, reason+"/")
+		return ours && !slices.Contains(about, of)
+	})
+}
+
+// told is what was told for a reason last, by what it is about.
+func (c *calm) told(ro *v1alpha1.Rollout, reason string) map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]string{}
+	for key, s := range c.seen[client.ObjectKeyFromObject(ro)] {
+		if of, ours := strings.CutPrefix(key, reason+"/"); ours && s.owner == ro.UID {
+			all[of] = fmt.Sprint(s.spec)
+		}
+	}
+	return all
 }
 
 // forget makes the next pass of a rollout look again.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -128,7 +129,7 @@ func (r *Reconciler) lookAtRoutes(ctx context.Context, p *pass) {
 	}
 	missing := p.missing()
 	if missing != "" && !p.run.Shown.IsZero() {
-		missing = r.repair(ctx, p)
+		missing = cmp.Or(r.repair(ctx, p), p.missing())
 	}
 	switch {
 	case missing != "":
@@ -159,7 +160,7 @@ func (p *pass) missing() string {
 	}
 	for _, o := range objects.written() {
 		if known[keyOf(o)] && !p.stands(o) {
-			return fmt.Sprintf("%s %q does not show weight %d yet", o.GetKind(), o.GetName(), p.ro.Status.Weight)
+			return cmp.Or(p.altered[keyOf(o)], fmt.Sprintf("%s %q does not show weight %d yet", o.GetKind(), o.GetName(), p.ro.Status.Weight))
 		}
 	}
 	return ""

@@ -46,6 +46,8 @@ type pass struct {
 	theirs map[string]string
 	// mixed is the name of a rule of the user's that hashes the service's requests too.
 	mixed string
+	// altered says, by keyOf, which of our objects somebody changes as they are written.
+	altered map[string]string
 	// foreign is set when something that makes versions reachable belongs to somebody else: only a rollback goes on then.
 	foreign error
 	// unrendered is why the spec could not be rendered, in a pass that goes by an earlier one.
@@ -77,6 +79,7 @@ func (r *Reconciler) begin(ro *v1alpha1.Rollout) (*pass, error) {
 		r.Record(ro, true, string(reasonEvidenceLost), lost.Error())
 	}
 	p := &pass{was: ro, ro: ro.DeepCopy(), plan: plan, router: router, drawn: map[string]Objects{}, run: run, now: r.Now().UTC(), grace: r.Grace}
+	p.altered = r.calm.told(ro, string(reasonRestricted))
 	p.asked = nextRequest(p.ro.Status.Requests)
 	return p, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -141,7 +142,7 @@ func (p *pass) overruled() []string {
 
 // restrictions say which parts of the spec are not in force as they are written, and why.
 func (p *pass) restrictions() []string {
-	all := p.overruled()
+	all := append(p.overruled(), slices.Collect(maps.Values(p.altered))...)
 	if p.ro.Spec.Assignment != nil {
 		for _, s := range mesh.Streams(trafficOf(p.ro)) {
 			all = append(all, fmt.Sprintf("assignment does not hold on port %d: a %s connection is drawn by weight, and stays where it is until it ends",

@@ -24,21 +24,21 @@ func body(o *unstructured.Unstructured) string {
 // sameSpec says whether a live object says what is wanted and nothing else. Fields of the spec that nobody has written are
 // the API server's, such as the address of a Service, and count for nothing.
 func sameSpec(live, want *unstructured.Unstructured) bool {
-	field := body(want)
-	a, b := plain(live.Object[field]), plain(want.Object[field])
+	a, b := compared(live, want)
 	if filledIn(want) {
 		return covers(a, b) && covers(plain(live.GetAnnotations()), plain(want.GetAnnotations()))
 	}
-	if !sameAnnotations(live, want) {
-		return false
-	}
-	if reflect.DeepEqual(a, b) {
-		return true
-	}
+	return sameAnnotations(live, want) && reflect.DeepEqual(a, b)
+}
+
+// compared returns what a live object says and what is wanted, without the fields that are the API server's.
+func compared(live, want *unstructured.Unstructured) (a, b any) {
+	field := body(want)
+	a, b = plain(live.Object[field]), plain(want.Object[field])
 	left, ok := a.(map[string]any)
 	wanted, also := b.(map[string]any)
-	if !ok || !also {
-		return false
+	if !ok || !also || reflect.DeepEqual(a, b) {
+		return a, b
 	}
 	written := writtenFields(live, field)
 	for field := range left {
@@ -46,7 +46,7 @@ func sameSpec(live, want *unstructured.Unstructured) bool {
 			delete(left, field) // plain has copied it
 		}
 	}
-	return reflect.DeepEqual(left, wanted)
+	return left, wanted
 }
 
 // filledIn says whether the cluster fills in fields inside the spec, so that only what is wanted can be compared.

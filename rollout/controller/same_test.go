@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,6 +70,46 @@ func TestSameSpec(t *testing.T) {
 			overwrite(tc.live, tc.want)
 			if !cmp.Equal(plain(tc.live.Object[body(tc.want)]), plain(tc.want.Object[body(tc.want)])) || (!filledIn(tc.want) && len(foreignAnnotations(tc.live, tc.want)) > 0) {
 				t.Errorf("overwritten: %v, want what %v says", tc.live.Object, tc.want.Object)
+			}
+		})
+	}
+}
+
+// TestDifferences: what differs is named by its path, by the rules that say whether anything does, and is never long.
+func TestDifferences(t *testing.T) {
+	routes := func(timeouts ...string) map[string]any {
+		var all []any
+		for _, d := range timeouts {
+			all = append(all, map[string]any{"timeout": d})
+		}
+		return map[string]any{"http": all}
+	}
+	long := strings.Repeat("é", 400)
+	cases := map[string]struct {
+		reason     string
+		live, want *unstructured.Unstructured
+		says       string
+	}{
+		"Changed":   {"A field deep inside.", saying(routes("3s", "5s"), ""), saying(routes("3s", "3s"), ""), `spec.http[1].timeout is "5s", written "3s"`},
+		"Missing":   {"It was taken away.", saying(map[string]any{}, ""), saying(map[string]any{"host": "a"}, ""), `spec.host is missing, written "a"`},
+		"Added":     {"It was added, and somebody says so.", saying(map[string]any{"host": "a", "exportTo": []any{"."}}, `{"f:spec":{"f:exportTo":{}}}`), saying(map[string]any{"host": "a"}, ""), `spec.exportTo is ["."], not written`},
+		"Default":   {"Nobody has written it.", saying(map[string]any{"host": "b", "clusterIP": "10.0.0.1"}, `{"f:spec":{"f:host":{}}}`), saying(map[string]any{"host": "a"}, ""), `spec.host is "b", written "a"`},
+		"Longer":    {"Of a list of another length no element is compared.", saying(routes("1s", "2s"), ""), saying(routes("2s"), ""), `spec.http has 2 elements, written 1`},
+		"NoList":    {"It is of another kind.", saying(map[string]any{"http": "a"}, ""), saying(routes("2s"), ""), `spec.http is "a", written [{"timeout":"2s"}]`},
+		"Name":      {"A name with dots is quoted.", saying(map[string]any{"a.b/c": 1}, `{"f:spec":{"f:a.b/c":{}}}`), saying(map[string]any{"a.b/c": 2}, ""), `spec["a.b/c"] is 1, written 2`},
+		"Many":      {"Three fields, and how many more.", saying(routes("1s", "1s", "1s", "1s", "1s"), ""), saying(routes("2s", "2s", "2s", "2s", "1s"), ""), `spec.http[0].timeout is "1s", written "2s", spec.http[1].timeout is "1s", written "2s", spec.http[2].timeout is "1s", written "2s", and 1 more`},
+		"Data":      {"What has no spec.", holding("a: 2", ""), holding("a: 1", ""), `data.mine is "a: 2", written "a: 1"`},
+		"Neighbour": {"An annotation.", saying(nil, "", "a/b", "2", "a/c", "1", "z/c", "1"), saying(nil, "", "a/b", "1", "siskin.dev/x", "2"), `metadata.annotations["a/b"] is "2", written "1", metadata.annotations["a/c"] is "1", not written`},
+		"FilledIn":  {"Where the cluster fills in, only what is wanted counts.", saying(map[string]any{"p": map[string]any{"a": 1, "b": 2}}, "", mesh.DefaultsAnnotation, "inside"), saying(map[string]any{"p": map[string]any{"a": 3}}, "", mesh.DefaultsAnnotation, "inside"), `spec.p.a is 1, written 3`},
+		"Long":      {"Values and paths are cut.", saying(map[string]any{long: long}, `{"f:spec":{"f:`+long+`":{}}}`), saying(map[string]any{long: "a"}, ""), `spec["` + strings.Repeat("é", 47) + `... is "` + strings.Repeat("é", 19) + `..., written "a"`},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := differences(tc.live, tc.want); got != tc.says {
+				t.Errorf("%s\ngot  %s\nwant %s", tc.reason, got, tc.says)
+			}
+			if sameSpec(tc.live, tc.want) || differences(tc.want, tc.want) != "" {
+				t.Errorf("%s\nwhat differs is the same, or what is the same differs: %q", tc.reason, differences(tc.want, tc.want))
 			}
 		})
 	}

@@ -17,7 +17,7 @@ const (
 	// ConditionPaused is present and true while a run is paused.
 	ConditionPaused = "Paused"
 	// ConditionRestricted is present and true while a part of the spec is not in force as it is written; its message says
-	// which and why. Nothing waits for it. A rate limit whose place somebody else's object has is told by an event, NotLimited.
+	// which and why. Nothing waits for it, but for an object that somebody changes as it is written, which no step goes past.
 	ConditionRestricted = "Restricted"
 )
 
