@@ -215,32 +215,6 @@ func (r *Reconciler) noteRoute(p *pass, kind string) {
 	r.Metrics.routed(r.Now().Sub(decided))
 }
 
-// limit writes the limits that there are and removes the others. One whose place somebody else's object has is told of.
-func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
-	var errs []error
-	for _, want := range o.Limits {
-		r.calm.note(p, want) // once it is wanted no more it is looked at
-		_, err := r.put(ctx, p, want)
-		if _, foreign := errors.AsType[*foreignError](err); foreign {
-			r.warn(p, "NotLimited", keyOf(want), fmt.Errorf("the rate limit is not in force: %w", err))
-			continue
-		}
-		errs = append(errs, err)
-	}
-	for _, key := range o.LimitKeys {
-		wanted := slices.ContainsFunc(o.Limits, func(l *unstructured.Unstructured) bool { return keyOf(l) == keyOf(key) })
-		if wanted || r.calm.since(p, key) {
-			continue
-		}
-		err := r.remove(ctx, p, key)
-		if err == nil {
-			r.calm.note(p, key)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
 // putRules writes the alert rules.
 func (r *Reconciler) putRules(ctx context.Context, p *pass) error {
 	rules := rulesFor(p.ro, r.RuleLabels)
@@ -311,8 +285,10 @@ func marked(ro *v1alpha1.Rollout, live, want *unstructured.Unstructured) bool {
 
 // known returns the live object as the pass has read it, or reads it. What changes meanwhile wakes the next pass.
 func (r *Reconciler) known(ctx context.Context, p *pass, like *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	if live, ok := p.live[keyOf(like)]; ok {
-		return live, nil
+	for _, read := range []map[string]*unstructured.Unstructured{p.live, p.limits} {
+		if live, ok := read[keyOf(like)]; ok {
+			return live, nil
+		}
 	}
 	return r.read(ctx, like)
 }

@@ -98,6 +98,7 @@ func (r *Reconciler) lookAround(ctx context.Context, p *pass) error {
 			p.live[keyOf(o)] = live
 		}
 	}
+	r.lookAtLimits(ctx, p, objects.Limits)
 	return nil
 }
 

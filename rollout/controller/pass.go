@@ -42,6 +42,11 @@ type pass struct {
 	route  string
 	looked bool
 	blind  error
+	// limits are the rate limit's objects as they were read, by keyOf; notLimited says which are somebody else's. Unsure says that
+	// one could not be read.
+	limits     map[string]*unstructured.Unstructured
+	notLimited []string
+	unsure     bool
 	// theirs are the fields of the service's policy that the user's own rules set, with the rule's name.
 	theirs map[string]string
 	// mixed is the name of a rule of the user's that hashes the service's requests too.

@@ -102,7 +102,7 @@ func names(host string, ro *v1alpha1.Rollout) bool {
 
 // restrict tells by a condition what is not in force as it is written.
 func (p *pass) restrict() {
-	if p.blind != nil || !p.looked {
+	if p.blind != nil || !p.looked || p.unsure {
 		return // what could not be read may still hold
 	}
 	all := p.restrictions()
@@ -110,8 +110,12 @@ func (p *pass) restrict() {
 		meta.RemoveStatusCondition(&p.ro.Status.Conditions, v1alpha1.ConditionRestricted)
 		return
 	}
+	reason := reasonRestricted
+	if len(p.notLimited) > 0 {
+		reason = reasonNotLimited
+	}
 	meta.SetStatusCondition(&p.ro.Status.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionRestricted, Status: metav1.ConditionTrue, Reason: string(reasonRestricted),
+		Type: v1alpha1.ConditionRestricted, Status: metav1.ConditionTrue, Reason: string(reason),
 		Message: strings.Join(all, "; "), ObservedGeneration: p.ro.Generation,
 	})
 }
@@ -142,7 +146,7 @@ func (p *pass) overruled() []string {
 
 // restrictions say which parts of the spec are not in force as they are written, and why.
 func (p *pass) restrictions() []string {
-	all := append(p.overruled(), slices.Collect(maps.Values(p.altered))...)
+	all := slices.Concat(p.overruled(), p.notLimited, slices.Collect(maps.Values(p.altered)))
 	if p.ro.Spec.Assignment != nil {
 		for _, s := range mesh.Streams(trafficOf(p.ro)) {
 			all = append(all, fmt.Sprintf("assignment does not hold on port %d: a %s connection is drawn by weight, and stays where it is until it ends",

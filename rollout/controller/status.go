@@ -28,6 +28,7 @@ const (
 	reasonRunStarted     rollout.Reason = "RunStarted"
 	reasonEvidenceLost   rollout.Reason = "EvidenceLost"
 	reasonRestricted     rollout.Reason = "NotAsWritten"
+	reasonNotLimited     rollout.Reason = "NotLimited"
 )
 
 // describe writes the outcome into the status: one word everywhere.

@@ -17,7 +17,8 @@ const (
 	// ConditionPaused is present and true while a run is paused.
 	ConditionPaused = "Paused"
 	// ConditionRestricted is present and true while a part of the spec is not in force as it is written; its message says
-	// which and why. Nothing waits for it, but for an object that somebody changes as it is written, which no step goes past.
+	// which and why. Its reason is NotLimited where a rate limit is not in force because somebody else's object has its place, and
+	// NotAsWritten otherwise. Nothing waits for it, but for an object that somebody changes as it is written, which no step goes past.
 	ConditionRestricted = "Restricted"
 )
 

@@ -16,7 +16,7 @@ func (c *canvas) restricted(ro *v1alpha1.Rollout) {
 	if r == nil || r.Status != metav1.ConditionTrue {
 		return
 	}
-	c.add("  Restricted")
+	c.add("  Restricted (" + r.Reason + ")")
 	c.wrapped("    ", r.Message)
 }
 

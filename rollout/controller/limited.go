@@ -1,0 +1,58 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// lookAtLimits reads the rate limit's objects, which the pass would have to read before it writes them. Those that are somebody
+// else's are told by the status.
+func (r *Reconciler) lookAtLimits(ctx context.Context, p *pass, limits []*unstructured.Unstructured) {
+	p.limits = map[string]*unstructured.Unstructured{}
+	for _, want := range limits {
+		live, err := r.read(ctx, want)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			p.unsure = true
+		default:
+			p.limits[keyOf(want)] = live
+		}
+		if err == nil && !ours(p.ro, live) {
+			p.notLimited = append(p.notLimited, notLimited(&foreignError{want.GetKind(), want.GetName()}).Error())
+		}
+	}
+}
+
+func notLimited(why error) error { return fmt.Errorf("the rate limit is not in force: %w", why) }
+
+// limit writes the limits that there are and removes the others. One whose place somebody else's object has is told of.
+func (r *Reconciler) limit(ctx context.Context, p *pass, o Objects) error {
+	var errs []error
+	for _, want := range o.Limits {
+		r.calm.note(p, want) // once it is wanted no more it is looked at
+		_, err := r.put(ctx, p, want)
+		if _, foreign := errors.AsType[*foreignError](err); foreign {
+			r.warn(p, string(reasonNotLimited), keyOf(want), notLimited(err))
+			continue
+		}
+		errs = append(errs, err)
+	}
+	for _, key := range o.LimitKeys {
+		wanted := slices.ContainsFunc(o.Limits, func(l *unstructured.Unstructured) bool { return keyOf(l) == keyOf(key) })
+		if wanted || r.calm.since(p, key) {
+			continue
+		}
+		err := r.remove(ctx, p, key)
+		if err == nil {
+			r.calm.note(p, key)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
