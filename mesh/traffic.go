@@ -131,6 +131,21 @@ func (l RateLimit) Bucket(port int) (rate, size int) {
 	return l.RequestsPerSecond, max(l.Burst, l.RequestsPerSecond)
 }
 
+// IdlePorts are those of the limit's ports at which nothing is ever counted: from a gateway the routes lead to the service's own
+// port alone, unless others delegate to them.
+func (t Traffic) IdlePorts() []int {
+	if t.RateLimit == nil || t.RateLimit.At != AtGateway || t.Service.Delegate {
+		return nil
+	}
+	var idle []int
+	for _, p := range t.RateLimit.Ports {
+		if p.Number != t.Service.Port {
+			idle = append(idle, p.Number)
+		}
+	}
+	return idle
+}
+
 // Unit is the time for which a quota is.
 type Unit string
 

@@ -8,6 +8,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
 // lookAtLimits reads the rate limit's objects, which the pass would have to read before it writes them. Those that are somebody
@@ -27,6 +29,27 @@ func (r *Reconciler) lookAtLimits(ctx context.Context, p *pass, limits []*unstru
 			p.notLimited = append(p.notLimited, notLimited(&foreignError{want.GetKind(), want.GetName()}).Error())
 		}
 	}
+}
+
+// IdleLimit is a part of the spec that bounds no request, by its field, and why.
+type IdleLimit struct{ Field, Message string }
+
+// IdleLimits lists them.
+func IdleLimits(ro *v1alpha1.Rollout) []IdleLimit {
+	t := trafficOf(ro)
+	idle := t.IdlePorts()
+	if len(idle) == 0 {
+		return nil
+	}
+	var all []IdleLimit
+	for i, p := range ro.Spec.RateLimit.Ports {
+		if slices.Contains(idle, int(p.Number)) {
+			all = append(all, IdleLimit{fmt.Sprintf("spec.rateLimit.ports[%d]", i), fmt.Sprintf(
+				"the rate of port %d in rateLimit.ports never counts: from a gateway Siskin's routes lead to service.port, %d, alone, unless a route of yours delegates to them (traffic.entry: Delegate)",
+				p.Number, t.Service.Port)})
+		}
+	}
+	return all
 }
 
 func notLimited(why error) error { return fmt.Errorf("the rate limit is not in force: %w", why) }

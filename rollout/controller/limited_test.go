@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -91,5 +92,33 @@ func TestLimitIsReadOnce(t *testing.T) {
 	read := slices.DeleteFunc(slices.Clone(w.tap.calls), func(c string) bool { return !strings.HasSuffix(c, " EnvoyFilter") })
 	if len(read) != 1 {
 		t.Errorf("a turn has the calls %q, want one for the EnvoyFilter", w.tap.calls)
+	}
+}
+
+// TestIdleLimit: a rate that no route leads to is told by the condition in the words of rollout lint, and no longer once the user's
+// routes lead there.
+func TestIdleLimit(t *testing.T) {
+	w := newWorld(t, func(ro *v1alpha1.Rollout) {
+		ro.Spec.Service.Gateways = []string{"edge/public"}
+		ro.Spec.Traffic = &v1alpha1.TrafficSpec{Ports: []v1alpha1.PortSpec{{Number: 8081, Protocol: "HTTP"}}}
+		ro.Spec.RateLimit = &v1alpha1.RateLimitSpec{
+			RequestsPerSecond: 5, At: "Gateway", Selector: map[string]string{"istio": "ingressgateway"},
+			Ports: []v1alpha1.PortRateLimit{{Number: 8080, RequestsPerSecond: 6}, {Number: 8081, RequestsPerSecond: 7}},
+		}
+	})
+	w.deploy("v1", true)
+	w.until("stable", stableOn("v1"))
+	w.turn()
+	idle := controller.IdleLimits(w.get())
+	if len(idle) != 1 || idle[0].Field != "spec.rateLimit.ports[1]" || !strings.HasPrefix(idle[0].Message, "the rate of port 8081 in rateLimit.ports never counts") {
+		t.Fatalf("idle limits: %+v, want the one of port 8081", idle)
+	}
+	if got := w.restricted(); got != idle[0].Message {
+		t.Errorf("Restricted: got %q, want %q", got, idle[0].Message)
+	}
+	w.edit(func(ro *v1alpha1.Rollout) { ro.Spec.Service.Gateways, ro.Spec.Traffic.Entry = nil, "Delegate" })
+	w.turn()
+	if got := w.restricted(); got != "" {
+		t.Errorf("with delegated routes Restricted says %q", got)
 	}
 }

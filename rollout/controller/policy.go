@@ -164,6 +164,9 @@ func (p *pass) restrictions() []string {
 	if l := p.ro.Spec.RateLimit; l != nil && l.At == string(mesh.AtWaypoint) {
 		all = append(all, "rateLimit may have no effect: Istio does not support an EnvoyFilter at a waypoint, and changes may break it")
 	}
+	for _, l := range IdleLimits(p.ro) {
+		all = append(all, l.Message)
+	}
 	slices.Sort(all)
 	return all
 }

@@ -24,6 +24,7 @@ type RateLimitSpec struct {
 	// +optional
 	Burst int32 `json:"burst,omitempty"`
 	// ports have token buckets of their own: rates for routes of one port, such as a slow batch endpoint beside a fast one.
+	// At a Gateway one of another port than service.port counts only behind delegated routes (traffic.entry).
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map

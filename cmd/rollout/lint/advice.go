@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/siskin-dev/siskin/rollout"
+	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
 
@@ -42,7 +43,7 @@ type advisor func(*v1alpha1.Rollout) []Finding
 // advise asks every advisor in turn.
 func advise(ro *v1alpha1.Rollout) []Finding {
 	var findings []Finding
-	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, shadow, holds, clock, sticky, cookieAge, shrinking, status} {
+	for _, a := range []advisor{gates, alone, cohorts, thresholds, means, firstStep, shadow, holds, clock, sticky, cookieAge, shrinking, idleLimits, status} {
 		findings = append(findings, a(ro)...)
 	}
 	return findings
@@ -257,6 +258,15 @@ func shrinking(ro *v1alpha1.Rollout) []Finding {
 	}
 	return []Finding{advice("spec.workload.scaling.dynamicStable",
 		"at weight %d the stable version keeps %d %% of its replicas, and a rollback sends it all units at once: end at %d or less", last, 100-last, largeStep)}
+}
+
+// idleLimits bound no request, in the controller's words.
+func idleLimits(ro *v1alpha1.Rollout) []Finding {
+	var findings []Finding
+	for _, l := range controller.IdleLimits(ro) {
+		findings = append(findings, Finding{Level: Advice, Field: l.Field, Message: l.Message})
+	}
+	return findings
 }
 
 func status(ro *v1alpha1.Rollout) []Finding {
