@@ -169,10 +169,10 @@ func (p *tap) wrap(c client.WithWatch) client.WithWatch {
 			return p.do("apply "+appliedKind(o), func() error { return c.Apply(ctx, o, opts...) })
 		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
-			return p.do(sub+" "+kind(o), func() error {
-				defer standIn(o)()
-				return c.SubResource(sub).Update(ctx, o, opts...)
-			})
+			return p.do(sub+" "+kind(o), func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
+		},
+		SubResourceApply: func(ctx context.Context, c client.Client, sub string, o runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
+			return p.do(sub+" "+appliedKind(o), func() error { return applyScale(ctx, c, opts...) })
 		},
 	})
 }

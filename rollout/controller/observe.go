@@ -148,7 +148,8 @@ func (r *Reconciler) lookAtWorkloads(ctx context.Context, p *pass) {
 	}
 	switch {
 	case p.ro.Status.StableVersion == "":
-		p.stableReady = r.ready(ctx, p.ro, p.ro.Spec.Version)
+		p.lacking = r.rouse(ctx, p)
+		p.stableReady = p.lacking == "" && r.ready(ctx, p.ro, p.ro.Spec.Version)
 	case p.judging():
 		r.lookAtCanary(ctx, p)
 	}

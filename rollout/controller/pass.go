@@ -26,7 +26,8 @@ type pass struct {
 	outcome  rollout.Outcome
 
 	stableReady, canaryReady bool
-	// lacking says what the canary's workloads lack; empty when nobody looked more closely.
+	// lacking says what the workloads lack of the canary, or of the version that a new rollout takes for stable; empty when nobody
+	// looked more closely.
 	lacking string
 	// scaling is what is known of the Deployments, once somebody has looked; nil when nothing is to be scaled.
 	scaling *scaling
@@ -163,6 +164,9 @@ func (p *pass) decide() {
 // adopt takes the wanted version for stable when the rollout is new, once it can answer.
 func (p *pass) adopt() {
 	p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonStableNotReady, Message: fmt.Sprintf("version %q has no ready endpoint yet", p.ro.Spec.Version)}
+	if p.lacking != "" {
+		p.outcome.Message = fmt.Sprintf("version %q is not ready yet: %s", p.ro.Spec.Version, p.lacking)
+	}
 	if p.stableReady {
 		p.ro.Status.StableVersion = p.ro.Spec.Version
 		p.outcome = rollout.Outcome{Decision: rollout.Hold, Reason: reasonAdopted, Message: fmt.Sprintf("version %q is stable", p.ro.Spec.Version)}

@@ -75,6 +75,10 @@ func (r *Reconciler) lookAtScaling(ctx context.Context, p *pass) {
 		p.scaling = nil
 		return
 	}
+	r.findDeployments(ctx, p)
+}
+
+func (r *Reconciler) findDeployments(ctx context.Context, p *pass) {
 	p.scaling.found = map[workloadKey][]unstructured.Unstructured{}
 	for _, service := range p.scaledServices() {
 		var list unstructured.UnstructuredList
@@ -214,24 +218,29 @@ func (p *pass) partsOf(service string) []part {
 	kept := p.kept()
 	out := make([]part, 0, len(versions))
 	for i, version := range versions {
-		e := part{part: rollout.PartLeft}
+		as := rollout.PartLeft
 		switch {
 		case i == 0:
-			e.part = rollout.PartStable
+			as = rollout.PartStable
 		case version == st.CanaryVersion:
-			e.part = rollout.PartCanary
+			as = rollout.PartCanary
 		case slices.Contains(kept, version):
-			e.part = rollout.PartKept
+			as = rollout.PartKept
 		}
-		key := workloadKey{service, version}
-		if known := p.workload(key); known != nil {
-			e.WorkloadStatus = *known
-		}
-		e.Service, e.Version, e.Name, e.Message = service, version, "", ""
-		e.meet(p.scaling.found[key], versionLabel(p.ro), p.now)
-		out = append(out, e)
+		out = append(out, p.partOf(workloadKey{service, version}, as))
 	}
 	return out
+}
+
+// partOf is what the status knows of a version, with its Deployment as it was found.
+func (p *pass) partOf(key workloadKey, as rollout.Part) part {
+	e := part{part: as}
+	if known := p.workload(key); known != nil {
+		e.WorkloadStatus = *known
+	}
+	e.Service, e.Version, e.Name, e.Message = key.service, key.version, "", ""
+	e.meet(p.scaling.found[key], versionLabel(p.ro), p.now)
+	return e
 }
 
 // kept are the versions that experiments show, and the one that is wanted next.

@@ -1,6 +1,8 @@
 package controller_test
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
 )
@@ -32,6 +35,23 @@ func standIn(o runtime.Object) (undo func()) {
 			}
 		}
 	}
+}
+
+// applyScale applies the body for a scale subresource to the stand-in of the Deployment itself: the API of the tests serves custom
+// resources alone, whose scale cannot be applied.
+func applyScale(ctx context.Context, c client.Client, opts ...client.SubResourceApplyOption) error {
+	var asked client.SubResourceApplyOptions
+	asked.ApplyOpts(opts)
+	raw, err := json.Marshal(asked.SubResourceBody)
+	if err != nil {
+		return err
+	}
+	scale := &unstructured.Unstructured{}
+	if err := json.Unmarshal(raw, &scale.Object); err != nil {
+		return err
+	}
+	scale.SetGroupVersionKind(schema.GroupVersionKind{Group: "apps.example.com", Version: "v1", Kind: "Deployment"})
+	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(scale), &asked.ApplyOptions)
 }
 
 // scaled has Deployments run the versions, and Siskin scale them.

@@ -102,14 +102,17 @@ func (s *scaling) soon(after time.Duration) {
 	}
 }
 
-// writeScale sets the replicas of a Deployment that is still as it was read.
+// writeScale sets the replicas of a Deployment that is still as it was read. It is an apply, because an update to 0 leaves no trace
+// of who made it (see asleep).
 func (r *Reconciler) writeScale(ctx context.Context, e *part) error {
 	scale := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(e.Wanted)}}}
 	scale.SetGroupVersionKind(schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
 	scale.SetNamespace(e.deployment.GetNamespace())
 	scale.SetName(e.Name)
 	scale.SetResourceVersion(e.deployment.GetResourceVersion())
-	return r.Client.SubResource("scale").Update(ctx, &e.deployment, client.WithSubResourceBody(scale))
+	body := &client.SubResourceApplyOptions{SubResourceBody: client.ApplyConfigurationFromUnstructured(scale)}
+	return r.Client.SubResource("scale").Apply(ctx, client.ApplyConfigurationFromUnstructured(e.deployment.DeepCopy()), body,
+		client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership)
 }
 
 // owed says whether an entry is that of a stable version which has not got back what was taken from it.

@@ -192,16 +192,7 @@ func (s *scenario) deletion() {
 		}
 	}
 	before := len(s.history.Changes())
-	if err := s.Client.Delete(s.t.Context(), ro); err != nil {
-		s.t.Fatal(err)
-	}
-	controlplane.Until(s.t, "the rollout to be gone", func(ctx context.Context) error {
-		err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro)
-		if err == nil {
-			err = fmt.Errorf("it is held by %v", ro.Finalizers)
-		}
-		return client.IgnoreNotFound(err)
-	})
+	s.remove(ro)
 	s.nothing()
 	var wrote []string
 	for _, c := range s.history.Changes()[before:] {
@@ -221,6 +212,21 @@ func (s *scenario) deletion() {
 	})
 	s.another()
 	s.nothing()
+}
+
+// remove deletes a rollout and waits until it is gone.
+func (s *scenario) remove(ro *v1alpha1.Rollout) {
+	s.t.Helper()
+	if err := s.Client.Delete(s.t.Context(), ro); err != nil {
+		s.t.Fatal(err)
+	}
+	controlplane.Until(s.t, "the rollout to be gone", func(ctx context.Context) error {
+		err := s.Client.Get(ctx, client.ObjectKeyFromObject(ro), ro)
+		if err == nil {
+			err = fmt.Errorf("it is held by %v", ro.Finalizers)
+		}
+		return client.IgnoreNotFound(err)
+	})
 }
 
 // nothing holds that nothing is there that was written for the rollout.

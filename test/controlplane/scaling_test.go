@@ -12,6 +12,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,6 +41,7 @@ func TestScaling(t *testing.T) {
 	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s", "--kubeconfig="+faults.Kubeconfig)
 	scenarios := map[string]func(*scenario){
 		"Promoted": (*scenario).scaledPromotion, "Dynamic": (*scenario).dynamicStable, "Autoscaled": (*scenario).autoscaled,
+		"MadeAgain": (*scenario).madeAgain,
 	}
 	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +54,7 @@ func TestScaling(t *testing.T) {
 	asked := allowed(t, p)
 	wrote := 0
 	for a, n := range asked {
-		if a.Kind == "deployments/scale" && a.Verb == "update" && a.Code == 200 {
+		if a.Kind == "deployments/scale" && a.Verb == "patch" && a.Code == 200 {
 			wrote += n
 		}
 		if a.Kind == "deployments" && a.Verb != "list" {
@@ -188,6 +190,41 @@ func (s *scenario) dynamicStable() {
 	s.tells("v1", 10)
 	if got := s.told("v2"); got != 10 {
 		s.t.Errorf("v2 was told %d replicas before the delay was over", got)
+	}
+}
+
+// madeAgain: a rollout that is made again wakes its version where Siskin had put it to sleep, and not where somebody else has.
+func (s *scenario) madeAgain() {
+	s.wantSleeping(s.scaling(time.Second, 5), 3)
+	s.tells("v2", 3)
+	s.available("v2", 3)
+	s.ask(v1alpha1.ActionPromoteFull)
+	s.tells("v1", 0)
+	s.available("v1", 0)
+	s.remove(s.get())
+	s.make(s.scaling(time.Second, 5))
+	s.tells("v1", 3)
+	s.available("v1", 2)
+	s.until("v1 to wait for all of its replicas", func(ro *v1alpha1.Rollout) bool {
+		return ro.Status.Reason == "StableNotReady" && strings.Contains(ro.Status.Message, "2 of 3 replicas")
+	})
+	s.available("v1", 3)
+	s.until("v1 to be stable", func(ro *v1alpha1.Rollout) bool { return ro.Status.StableVersion == "v1" })
+	s.all("v1")
+
+	s.remove(s.get())
+	for _, n := range []int32{2, 0} { // as kubectl scale does
+		d, scale := &appsv1.Deployment{}, &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: n}}
+		d.Namespace, d.Name = s.space, service+"-v1"
+		if err := s.Client.SubResource("scale").Update(s.t.Context(), d, client.WithSubResourceBody(scale)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.available("v1", 0)
+	s.make(s.scaling(time.Second, 5))
+	s.until("v1 to be waited for", func(ro *v1alpha1.Rollout) bool { return ro.Status.Reason == "StableNotReady" })
+	if got := s.told("v1"); got != 0 {
+		s.t.Errorf("v1 was told %d replicas, although somebody has put it to sleep", got)
 	}
 }
 
