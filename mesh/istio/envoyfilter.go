@@ -47,6 +47,9 @@ func envoyFilter(t mesh.Traffic) (*v1alpha3.EnvoyFilter, error) {
 		ObjectMeta: objectMeta(t, RateLimitName(t.Rollout)),
 	}
 	ef.Spec.ConfigPatches = append(local, global...)
+	if len(global) > 0 {
+		ef.Annotations = map[string]string{referencedServices: t.RateLimit.Global.Host}
+	}
 	switch {
 	case t.RateLimit.Gateway != "":
 		ef.Spec.TargetRefs = []*v1beta1.PolicyTargetReference{{Group: "gateway.networking.k8s.io", Kind: "Gateway", Name: t.RateLimit.Gateway}}

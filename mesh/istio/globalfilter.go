@@ -28,6 +28,10 @@ const (
 	clusterKey = "destination_cluster" // what Envoy calls it
 )
 
+// referencedServices is Istio's annotation for services whose clusters a filter needs. A waypoint does not know them otherwise, nor
+// does a gateway where istiod filters (PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), and Envoy would have nobody to ask.
+const referencedServices = "envoyfilter.istio.io/referenced-services"
+
 // quota is what one variant's requests are counted under.
 type quota struct{ key, value string }
 
