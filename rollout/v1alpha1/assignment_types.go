@@ -22,8 +22,8 @@ type AssignmentSpec struct {
 }
 
 // HashAssignment names the request header whose hash assigns a unit. It needs proxies of Istio 1.28 or newer in the rollout's
-// namespace, where the EnvoyFilter holds: callers elsewhere, and older proxies, draw each request. The hash has no salt, so send
-// a salted id where the same units should not always be first. A request without the header is drawn.
+// namespace, where the EnvoyFilter holds: callers elsewhere, ambient waypoints and older proxies draw each request. The hash has
+// no salt, so send a salted id where the same units should not always be first. A request without the header is drawn.
 type HashAssignment struct {
 	// header is the name of the header, in lower case.
 	// +kubebuilder:validation:MinLength=1

@@ -29,9 +29,15 @@ type golden struct {
 // goldens reads the pairs that the unit tests of mesh/istio hold to each other.
 func goldens(t *testing.T) []golden {
 	t.Helper()
-	inputs, err := filepath.Glob("../../mesh/istio/testdata/*.in.yaml")
-	if err != nil || len(inputs) < 10 {
-		t.Fatalf("finding the golden inputs of mesh/istio: %d files, %v", len(inputs), err)
+	return goldensOf(t, "istio")
+}
+
+// goldensOf are those of a package of mesh.
+func goldensOf(t *testing.T, plane string) []golden {
+	t.Helper()
+	inputs, err := filepath.Glob(filepath.Join("..", "..", "mesh", plane, "testdata", "*.in.yaml"))
+	if err != nil || len(inputs) < 5 {
+		t.Fatalf("finding the golden inputs of mesh/%s: %d files, %v", plane, len(inputs), err)
 	}
 	var all []golden
 	for _, in := range inputs {

@@ -54,7 +54,7 @@ func (w *meshWorld) inbound() {
 	w.t.Helper()
 	near := ingress()
 	near.Namespace, near.Name = space, "ingress-1" // a filter holds in its own namespace
-	all := []limited{{who: caller()}, {who: near, want: w.atGateway(), describes: describesNothing}}
+	all := []limited{{who: caller()}, {who: near, want: w.atShared(mesh.AtGateway), describes: describesNothing}}
 	for i, share := range w.traffic.Shares {
 		n := envoy.Node{Kind: envoy.Sidecar, Address: address(i), Name: w.pod(i), Namespace: space, Labels: w.labels(share.Version)}
 		all = append(all, limited{n, true, w.atPod(share.Variant), w.describesVariants})
@@ -89,6 +89,11 @@ func (l limited) allAre(a envoy.Answer) error {
 			if err := l.are(m, hosts); err != nil {
 				return fmt.Errorf("listener %q: %w", name, err)
 			}
+		}
+	}
+	if l.want.Global != nil {
+		if err := asks(a, l.want.Global); err != nil {
+			return err
 		}
 	}
 	if checked == 0 || len(hosts) != len(l.want.Hosts) {
@@ -188,10 +193,11 @@ func (w *meshWorld) atPod(v mesh.Variant) limits {
 	return out
 }
 
-// atGateway is what the traffic says about a gateway's proxies: a bucket for each cluster, and none for what goes elsewhere.
-func (w *meshWorld) atGateway() limits {
+// atShared is what the traffic says about the proxies of a place that others share: a bucket for each cluster, and none for what
+// goes elsewhere.
+func (w *meshWorld) atShared(at mesh.Place) limits {
 	l := w.traffic.RateLimit
-	if l == nil || l.At != mesh.AtGateway {
+	if l == nil || l.At != at {
 		return limits{}
 	}
 	out := limits{Global: w.global()}
@@ -214,7 +220,7 @@ func (w *meshWorld) atGateway() limits {
 			rate, size := l.Bucket(p.Number)
 			out.Local.Descriptors = append(out.Local.Descriptors, &commonv3.LocalRateLimitDescriptor{
 				Entries: []*commonv3.RateLimitDescriptor_Entry{{
-					Key: "destination_cluster", Value: cluster(p.Number, s.Version, w.traffic.Service.FQDN()),
+					Key: "destination_cluster", Value: w.named(p.Number, s.Version, w.traffic.Service.FQDN()),
 				}},
 				TokenBucket: tokens(size, rate),
 			})

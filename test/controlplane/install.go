@@ -67,6 +67,19 @@ func (p *Plane) install() {
 	p.established()
 }
 
+// gatewayKinds creates the kinds of the Gateway API that the installation leaves out, as istiod knows them.
+func (p *Plane) gatewayKinds() {
+	p.tb.Helper()
+	dir, err := download(p.tb.Context(), "", "sigs.k8s.io/gateway-api@v1.6.0")
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	for _, kind := range []string{"gatewayclasses", "gateways"} {
+		p.Apply(documents(p.tb, filepath.Join(dir, "config", "crd", "standard", "gateway.networking.k8s.io_"+kind+".yaml"))...)
+	}
+	p.established()
+}
+
 // download is the folder of a module of which the tests read files and build nothing: it is not in go.mod.
 func download(ctx context.Context, root, module string) (string, error) {
 	text, err := output(ctx, root, "go", "mod", "download", "-json", module)

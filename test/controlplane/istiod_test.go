@@ -34,7 +34,7 @@ const (
 // TestIstiod gives istiod every golden output of mesh/istio and asks, as the proxies of a mesh do, what it makes of it.
 func TestIstiod(t *testing.T) {
 	p := controlplane.Start(t)
-	p.Apply(controlplane.NamespaceOf(space), publicGateway())
+	p.Apply(controlplane.NamespaceOf(space), publicGateway(), rateLimitService())
 	for _, g := range goldens(t) {
 		t.Run(g.name, func(t *testing.T) {
 			w := &meshWorld{Plane: p.For(t), golden: g, t: t}
@@ -66,6 +66,8 @@ type meshWorld struct {
 	*controlplane.Plane
 	golden
 	t *testing.T
+	// naming is what the proxies that are asked call a version of a host at a port; without one these are subsets on the way out.
+	naming func(port int, version, host string) string
 }
 
 // apply writes the golden objects, the Service, and a pod of each version.
@@ -264,7 +266,7 @@ func (w *meshWorld) meantOf(r mesh.Route, m mesh.Match, host string, own int) en
 	}
 	if r.Mirror != nil {
 		// Envoy would append "-shadow" to the host, and istiod asks it not to.
-		e.Mirrors = []string{fmt.Sprintf("%s %d%%, host as it was", cluster(cmp.Or(r.Port, own), r.Mirror.Version, host), r.Mirror.Percent)}
+		e.Mirrors = []string{fmt.Sprintf("%s %d%%, host as it was", w.named(cmp.Or(r.Port, own), r.Mirror.Version, host), r.Mirror.Percent)}
 	}
 	if !r.NoRetries {
 		// Istio's default.
@@ -304,7 +306,7 @@ func (w *meshWorld) destinations(r mesh.Route, host string, own int) []envoy.Des
 			continue // istiod leaves it out
 		}
 		e := envoy.Destination{
-			Cluster: cluster(cmp.Or(r.Port, own), d.Version, host), Weight: uint32(d.Weight), SetRequest: d.SetRequest, SetResponse: d.SetResponse, AddResponse: d.AddResponse,
+			Cluster: w.named(cmp.Or(r.Port, own), d.Version, host), Weight: uint32(d.Weight), SetRequest: d.SetRequest, SetResponse: d.SetResponse, AddResponse: d.AddResponse,
 		}
 		if len(r.Destinations) == 1 {
 			e.Weight = 1
@@ -319,6 +321,14 @@ func (w *meshWorld) cluster(version string) string {
 	return cluster(w.traffic.Service.Port, version, w.traffic.Service.FQDN())
 }
 
+// named is cluster, or what stands for it.
+func (w *meshWorld) named(port int, version, host string) string {
+	if w.naming != nil {
+		return w.naming(port, version, host)
+	}
+	return cluster(port, version, host)
+}
+
 func cluster(port int, version, host string) string {
 	return fmt.Sprintf("outbound|%d|%s|%s", port, istio.SubsetName(version), host)
 }
@@ -329,6 +339,12 @@ type subset struct {
 	Policy    clusterv3.Cluster_LbPolicy
 }
 
+// isSubset says whether a cluster is one of the service's, and not of all its pods ("http" and "tcp" are those at a waypoint).
+func (w *meshWorld) isSubset(name string) bool {
+	parts := strings.Split(name, "|")
+	return len(parts) == 4 && parts[3] == w.traffic.Service.FQDN() && !slices.Contains([]string{"", "http", "tcp"}, parts[2])
+}
+
 // clustersAre holds that each version is a cluster of its own pods and of nobody else's at each port, that nothing hashes, and
 // that no other subset is there.
 func (w *meshWorld) clustersAre(a envoy.Answer) error {
@@ -336,12 +352,11 @@ func (w *meshWorld) clustersAre(a envoy.Answer) error {
 	for i, version := range w.versions() {
 		for _, p := range w.ports() {
 			at := net.JoinHostPort(address(i), strconv.Itoa(p.Number))
-			want[cluster(p.Number, version, w.traffic.Service.FQDN())] = subset{[]string{at}, clusterv3.Cluster_LEAST_REQUEST}
+			want[w.named(p.Number, version, w.traffic.Service.FQDN())] = subset{[]string{at}, clusterv3.Cluster_LEAST_REQUEST}
 		}
 	}
 	for name, c := range a.Clusters {
-		parts := strings.Split(name, "|")
-		if len(parts) != 4 || parts[3] != w.traffic.Service.FQDN() || parts[2] == "" {
+		if _, ok := want[name]; !ok && !w.isSubset(name) {
 			continue
 		}
 		s := subset{Policy: c.GetLbPolicy()}

@@ -47,6 +47,7 @@ type Plane struct {
 	admin, controller identity
 	etcd, server      *process.Process
 	istiod            *process.Process
+	env               []string // of istiod
 	arguments         []string // the chart's, for the rollout controller
 }
 
@@ -63,13 +64,13 @@ func Built(tb testing.TB) Programs {
 	return programs
 }
 
-// Start runs etcd, the API server with all CRDs and the chart's rights, and istiod, until the test ends: then they stop
-// in the reverse order.
-func Start(tb testing.TB) *Plane {
+// Start runs etcd, the API server with all CRDs and the chart's rights, and istiod, with env added to its environment, until the
+// test ends: then they stop in the reverse order.
+func Start(tb testing.TB, env ...string) *Plane {
 	tb.Helper()
 	log.SetLogger(logr.Discard())
 	p := &Plane{
-		Programs: Built(tb), tb: tb, dir: tb.TempDir(),
+		Programs: Built(tb), tb: tb, dir: tb.TempDir(), env: env,
 		admin:      identity{rand.Text(), "admin", "system:masters"},
 		controller: identity{rand.Text(), "system:serviceaccount:" + Namespace + ":" + account, "system:serviceaccounts"},
 	}
@@ -156,7 +157,7 @@ func (p *Plane) startIstiod() {
 	networks, mesh := p.path("networks.yaml"), p.path("mesh.yaml")
 	p.write(networks, "{}\n")
 	p.write(mesh, "{}\n")
-	env := []string{"POD_NAME=istiod", "POD_NAMESPACE=istio-system", "PILOT_CERT_PROVIDER=istiod"}
+	env := append([]string{"POD_NAME=istiod", "POD_NAMESPACE=istio-system", "PILOT_CERT_PROVIDER=istiod"}, p.env...)
 	p.istiod = process.Run(p.tb, p.dir, "istiod", p.Istiod, env, "discovery", "--kubeconfig="+p.Kubeconfig(p.admin), "--meshConfig="+mesh,
 		"--networksConfig="+networks, "--grpcAddr="+p.ADS, "--httpAddr="+web, "--httpsAddr="+process.FreeAddr(p.tb),
 		"--monitoringAddr="+process.FreeAddr(p.tb), "--secureGRPCAddr="+process.FreeAddr(p.tb))

@@ -40,6 +40,15 @@ func rateLimitService() *unstructured.Unstructured {
 	return s
 }
 
+// asks holds that a proxy has the cluster at which its filter asks, and that it speaks HTTP/2: without it Envoy counts nothing.
+func asks(a envoy.Answer, filter *quotav3.RateLimit) error {
+	at := filter.GetRateLimitService().GetGrpcService().GetEnvoyGrpc().GetClusterName()
+	if a.Clusters[at].GetTypedExtensionProtocolOptions() == nil {
+		return fmt.Errorf("there is no cluster %q for HTTP/2, which the global limit asks", at)
+	}
+	return nil
+}
+
 // counter is the reference rate limit service with a golden pair's quotas.
 type counter struct {
 	t      *testing.T
@@ -136,9 +145,8 @@ func (w *meshWorld) gatewayFilter(a envoy.Answer) (string, error) {
 			if err != nil || filter == nil {
 				return "", fmt.Errorf("listener %q has the global limit %v, %w", l.GetName(), filter, err)
 			}
-			to := a.Clusters[filter.GetRateLimitService().GetGrpcService().GetEnvoyGrpc().GetClusterName()]
-			if to == nil || to.GetTypedExtensionProtocolOptions() == nil {
-				return "", fmt.Errorf("the gateway has no cluster for HTTP/2 at %v", filter.GetRateLimitService())
+			if err := asks(a, filter); err != nil {
+				return "", err
 			}
 			if filter.GetDomain() != w.traffic.QuotaDomain() || !filter.GetFailureModeDeny() || len(filter.GetRateLimits()) > 0 {
 				return "", fmt.Errorf("the global limit is %v", filter)

@@ -26,7 +26,7 @@ func goldenNamed(t *testing.T, name string) golden {
 // TestTraffic asks istiod about what more than one object decides: whose version a tier follows, and whose policy holds where a
 // user's rule names the host too.
 func TestTraffic(t *testing.T) {
-	p := controlplane.Start(t)
+	p := controlplane.Start(t, "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG=true") // what a gateway needs is said, not found by luck
 	p.Apply(controlplane.NamespaceOf(space), publicGateway())
 	t.Run("Tiers", func(t *testing.T) { followsCallers(t, p.For(t)) })
 	t.Run("Policy", func(t *testing.T) { keepsTheUsersPolicy(t, p.For(t)) })

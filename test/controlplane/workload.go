@@ -58,6 +58,36 @@ func (p *Plane) Pod(namespace, name, address string, labels map[string]string) {
 	})
 }
 
+// Waypoint writes an ambient waypoint and the namespace whose Services it is for: the Gateway, and what istiod would make for it
+// from templates that are not here, a Service and a ready pod at an address. That the waypoint is ready, istiod says.
+func (p *Plane) Waypoint(namespace, name, address string) {
+	p.tb.Helper()
+	p.gatewayKinds()
+	space := NamespaceOf(namespace)
+	space.SetLabels(map[string]string{"istio.io/use-waypoint": name})
+	gateway := Object("gateway.networking.k8s.io/v1", "Gateway", namespace, name, nil)
+	gateway.Object["spec"] = map[string]any{
+		"gatewayClassName": "istio-waypoint",
+		"listeners":        []any{map[string]any{"name": "mesh", "port": int64(15008), "protocol": "HBONE"}},
+	}
+	labels := WaypointLabels(name)
+	service := Object("v1", "Service", namespace, name, labels)
+	service.Object["spec"] = map[string]any{
+		"selector": map[string]any{gatewayName: name},
+		"ports":    []any{map[string]any{"name": "mesh", "port": int64(15008), "protocol": "TCP"}},
+	}
+	p.Apply(space, gateway, service)
+	p.Pod(namespace, name+"-0", address, labels)
+	p.endpoints(namespace, name, map[string]string{name + "-0": address}, Port{"mesh", 15008})
+}
+
+const gatewayName = "gateway.networking.k8s.io/gateway-name"
+
+// WaypointLabels are those of a waypoint's Service and pods.
+func WaypointLabels(name string) map[string]string {
+	return map[string]string{gatewayName: name, "gateway.istio.io/managed": "istio.io-mesh-controller"}
+}
+
 // status writes the status of an object, as the programs would that are not there.
 func (p *Plane) status(o *unstructured.Unstructured, status map[string]any) {
 	p.tb.Helper()

@@ -21,8 +21,9 @@ import (
 
 // The kinds of proxies.
 const (
-	Sidecar = "sidecar"
-	Router  = "router"
+	Sidecar  = "sidecar"
+	Router   = "router"
+	Waypoint = "waypoint"
 )
 
 // Node is a proxy. A sidecar has the address of its pod.
@@ -156,26 +157,43 @@ func (a Answer) discovered() []string {
 	return names
 }
 
-// Managers are the HTTP connection managers of a listener, those of the default filter chain last.
+// Managers are the HTTP connection managers of a listener.
 func Managers(l *listenerv3.Listener) ([]*hcmv3.HttpConnectionManager, error) {
 	var out []*hcmv3.HttpConnectionManager
+	for _, chain := range Chains(l) {
+		m, err := Manager(chain)
+		if err != nil {
+			return nil, fmt.Errorf("reading listener %q: %w", l.GetName(), err)
+		}
+		if m != nil {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Chains are the filter chains of a listener, the default one last.
+func Chains(l *listenerv3.Listener) []*listenerv3.FilterChain {
 	chains := slices.Clone(l.GetFilterChains())
 	if d := l.GetDefaultFilterChain(); d != nil {
 		chains = append(chains, d)
 	}
-	for _, chain := range chains {
-		for _, filter := range chain.GetFilters() {
-			var m hcmv3.HttpConnectionManager
-			if !filter.GetTypedConfig().MessageIs(&m) {
-				continue
-			}
-			if err := filter.GetTypedConfig().UnmarshalTo(&m); err != nil {
-				return nil, fmt.Errorf("decoding filter %q of listener %q: %w", filter.GetName(), l.GetName(), err)
-			}
-			out = append(out, &m)
+	return chains
+}
+
+// Manager is the HTTP connection manager of a filter chain; nil where none takes the connections.
+func Manager(chain *listenerv3.FilterChain) (*hcmv3.HttpConnectionManager, error) {
+	for _, filter := range chain.GetFilters() {
+		var m hcmv3.HttpConnectionManager
+		if !filter.GetTypedConfig().MessageIs(&m) {
+			continue
 		}
+		if err := filter.GetTypedConfig().UnmarshalTo(&m); err != nil {
+			return nil, fmt.Errorf("decoding filter %q of chain %q: %w", filter.GetName(), chain.GetName(), err)
+		}
+		return &m, nil
 	}
-	return out, nil
+	return nil, nil //nolint:nilnil // connections that are no HTTP
 }
 
 // routeNames are the route configurations that the listeners ask for.

@@ -19,7 +19,7 @@ func (a Answer) Streams(address string, port uint32, server string) ([]Destinati
 		if server == "" && len(names) > 0 || server != "" && !slices.Contains(names, server) {
 			continue
 		}
-		found, err := streams(chain)
+		found, err := StreamsOf(chain)
 		if err != nil {
 			return nil, fmt.Errorf("reading listener %q: %w", l.GetName(), err)
 		}
@@ -42,8 +42,8 @@ func (a Answer) listener(address string, port uint32) (all *listenerv3.Listener)
 	return all
 }
 
-// streams are those of the chain's last filter, which sends connections on.
-func streams(chain *listenerv3.FilterChain) ([]Destination, error) {
+// StreamsOf are those of the chain's last filter, which sends connections on.
+func StreamsOf(chain *listenerv3.FilterChain) ([]Destination, error) {
 	filters := chain.GetFilters()
 	if len(filters) == 0 {
 		return nil, fmt.Errorf("chain %q has no filter", chain.GetName())
