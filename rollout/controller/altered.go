@@ -34,8 +34,8 @@ func (r *Reconciler) noteAltered(p *pass, o Objects) {
 
 // The longest that a field's path and a value are shown, in bytes, and how many fields: an event has room for 1024 bytes.
 const (
-	longestPath  = 100
-	longestValue = 40
+	longestPath  = 80
+	longestValue = 56
 	mostFields   = 3
 )
 

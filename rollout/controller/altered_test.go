@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -96,6 +97,14 @@ func TestAltered(t *testing.T) {
 			if ro = w.turn(); w.restricted() != says {
 				t.Errorf("%s: while it is paused Restricted says %q, want %q", tc.reason, w.restricted(), says)
 			}
+			at := w.clock
+			w.tap.writes()
+			for range 6 {
+				w.turn()
+			}
+			if n := len(w.tap.writes()); n > 6*3 || w.clock.Sub(at) < 50*time.Second {
+				t.Errorf("%s: what does not stand is written %d times in %s", tc.reason, n, w.clock.Sub(at))
+			}
 			told := slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return e != "true NotAsWritten "+says })
 			if lasted := w.clock.Sub(epoch); len(told) == 0 || len(told) > int(lasted/time.Minute)+1 {
 				t.Errorf("%s: told %d times in %s: %q", tc.reason, len(told), lasted, w.events)
@@ -118,12 +127,12 @@ func TestAlteredAtRest(t *testing.T) {
 	w := newWorld(t)
 	w.deploy("v1", true)
 	w.mutated("DestinationRule", func(spec map[string]any) {
-		spec["trafficPolicy"] = map[string]any{"tls": map[string]any{"mode": "DISABLE"}}
+		spec["host"] = "elsewhere"
 	})
 	w.until("stable", stableOn("v1"))
 	w.turn()
 	w.turn()
-	const says = `DestinationRule "coolant" is changed as it is written (look for a mutating webhook): spec.trafficPolicy is {"tls":{"mode":"DISABLE"}}, not written`
+	says := fmt.Sprintf(`DestinationRule "coolant" is changed as it is written (look for a mutating webhook): spec.host is "elsewhere", written "coolant.%s.svc.cluster.local"`, w.ns)
 	if got := w.restricted(); got != says {
 		t.Errorf("Restricted: got %q, want %q", got, says)
 	}

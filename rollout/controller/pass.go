@@ -378,7 +378,7 @@ func (p *pass) untilBlock(lag time.Duration) time.Duration {
 	if p.run == nil && p.ro.Spec.Version == p.ro.Status.StableVersion {
 		return p.untilGone(atRest)
 	}
-	if p.spreading != "" && p.run != nil && p.run.Step == 0 {
+	if p.spreading != "" && p.run != nil && p.run.Step == 0 && len(p.altered) == 0 {
 		return time.Second
 	}
 	next := rollout.GridFloor(p.now.Add(-lag), p.plan.Interval).Add(p.plan.Interval + lag)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,7 +102,7 @@ func TestDifferences(t *testing.T) {
 		"Data":      {"What has no spec.", holding("a: 2", ""), holding("a: 1", ""), `data.mine is "a: 2", written "a: 1"`},
 		"Neighbour": {"An annotation.", saying(nil, "", "a/b", "2", "a/c", "1", "z/c", "1"), saying(nil, "", "a/b", "1", "siskin.dev/x", "2"), `metadata.annotations["a/b"] is "2", written "1", metadata.annotations["a/c"] is "1", not written`},
 		"FilledIn":  {"Where the cluster fills in, only what is wanted counts.", saying(map[string]any{"p": map[string]any{"a": 1, "b": 2}}, "", mesh.DefaultsAnnotation, "inside"), saying(map[string]any{"p": map[string]any{"a": 3}}, "", mesh.DefaultsAnnotation, "inside"), `spec.p.a is 1, written 3`},
-		"Long":      {"Values and paths are cut.", saying(map[string]any{long: long}, `{"f:spec":{"f:`+long+`":{}}}`), saying(map[string]any{long: "a"}, ""), `spec["` + strings.Repeat("é", 47) + `... is "` + strings.Repeat("é", 19) + `..., written "a"`},
+		"Long":      {"Values and paths are cut.", saying(map[string]any{long: long}, `{"f:spec":{"f:`+long+`":{}}}`), saying(map[string]any{long: "a"}, ""), `spec["` + strings.Repeat("é", 37) + `... is "` + strings.Repeat("é", 27) + `..., written "a"`},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -112,5 +113,17 @@ func TestDifferences(t *testing.T) {
 				t.Errorf("%s\nwhat differs is the same, or what is the same differs: %q", tc.reason, differences(tc.want, tc.want))
 			}
 		})
+	}
+}
+
+// TestDifferencesFitAnEvent: however much differs, an event, which takes 1024 bytes, has room for it and for a name.
+func TestDifferencesFitAnEvent(t *testing.T) {
+	live, want := map[string]any{}, map[string]any{}
+	for i := range 200 {
+		name := strings.Repeat("n", 400) + strconv.Itoa(i)
+		live[name], want[name] = strings.Repeat("é", 400), strings.Repeat("ü", 400)
+	}
+	if got := differences(saying(live, ""), saying(want, "")); len(got) > 700 || !strings.HasSuffix(got, ", and 197 more") {
+		t.Errorf("%d bytes: %s", len(got), got)
 	}
 }
