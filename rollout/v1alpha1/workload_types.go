@@ -66,7 +66,8 @@ type WorkloadStatus struct {
 	// full replicas are those with which it carries all traffic, while Siskin has to bring it there.
 	// +optional
 	Full int32 `json:"full,omitempty"`
-	// leftAt is when the last route to it went. Its replicas go after scaling.scaleDownDelay.
+	// leftAt is when the last route to it went; it may lie a minute ahead while a route is refused. Its replicas go after
+	// scaling.scaleDownDelay.
 	// +optional
 	LeftAt *metav1.MicroTime `json:"leftAt,omitempty"`
 	// missingSince is since when no Deployment runs the version. One that was left is forgotten ten minutes later.
