@@ -110,6 +110,7 @@ func (x *trials) checkLayers(holdout map[string][]int) {
 // TestLayer: experiments of one layer never share a bucket, whatever their rollouts. One that finds too few waits, and
 // begins when the routes have ceased to show the one before.
 func TestLayer(t *testing.T) {
+	long(t)
 	x := newTrials(t)
 	x.second()
 	holdout := map[string][]int{"fleet": experiment.HoldOut("fleet", 10)}
@@ -168,6 +169,7 @@ func TestOneLayerARollout(t *testing.T) {
 // TestRivals: two processes that each begin an experiment never give a bucket to both, wherever the one is overtaken by the
 // other between two of its calls to the API.
 func TestRivals(t *testing.T) {
+	long(t)
 	x := newTrials(t)
 	x.second()
 	o := x.o
@@ -222,6 +224,7 @@ func TestRivals(t *testing.T) {
 // TestExperimentCrash kills the process before and after calls to the API, one in eight by the draw of a seed, again and
 // again for the whole length of an experiment. What the next ones find out is the same, bit for bit.
 func TestExperimentCrash(t *testing.T) {
+	long(t)
 	x := newTrials(t)
 	x.begin("models")
 	want := x.play(1, 0)
@@ -229,11 +232,8 @@ func TestExperimentCrash(t *testing.T) {
 		t.Fatalf("the story ends with %s (%s): %s", want.Verdict, want.Reason, want.Message)
 	}
 	seeds := uint64(2)
-	switch {
-	case *chaos:
+	if *chaos {
 		seeds = 60
-	case testing.Short():
-		seeds = 1
 	}
 	for seed := range seeds {
 		if diff := cmp.Diff(conclusions(want), conclusions(x.play(seed, 0.05))); diff != "" {

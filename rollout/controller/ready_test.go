@@ -100,6 +100,7 @@ func TestFlapping(t *testing.T) {
 
 // TestApprovalOutlivesABlip: a canary that waits for a person has had its time, so that a moment without it pauses nothing.
 func TestApprovalOutlivesABlip(t *testing.T) {
+	long(t)
 	w := newWorld(t, func(ro *v1alpha1.Rollout) {
 		ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Hold: metav1.Duration{Duration: 10 * time.Minute}, Approval: "Manual"}}
 	})

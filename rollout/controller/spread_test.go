@@ -146,6 +146,7 @@ func TestDistributionStatus(t *testing.T) {
 // TestStepsWaitForTheRoute: a step whose objects cannot be written is not over, whatever the clock says and although no gate has an
 // objection; when they stand at last it is held for as long as ever.
 func TestStepsWaitForTheRoute(t *testing.T) {
+	long(t)
 	w := newWorld(t, func(ro *v1alpha1.Rollout) {
 		ro.Spec.Gates, ro.Spec.Analysis.Cap.Duration = nil, time.Hour
 		withAlerts(ro)

@@ -133,6 +133,7 @@ func TestScaleDown(t *testing.T) {
 
 // TestScaleDownCancelled: a version that is tried again before the delay is over keeps its replicas.
 func TestScaleDownCancelled(t *testing.T) {
+	long(t)
 	w := begun(t, 4, scaled())
 	w.play("promoted", ended(v1alpha1.OutcomePromoted))
 	for range 3 {
@@ -154,6 +155,7 @@ func TestScaleDownCancelled(t *testing.T) {
 // TestScaleDownWaitsForRoutes: as long as the route in the mesh is another than the one that was decided on, nobody knows who
 // meets the version.
 func TestScaleDownWaitsForRoutes(t *testing.T) {
+	long(t)
 	w := begun(t, 4, scaled())
 	w.play("promoted", ended(v1alpha1.OutcomePromoted))
 	w.change(istioV1, "VirtualService", "coolant", func(o *unstructured.Unstructured) {
@@ -322,6 +324,7 @@ func TestDeletedWhileLowered(t *testing.T) {
 
 // TestScalingKeepsVariants: a version that an experiment shows keeps its replicas, and the delay begins anew when it is over.
 func TestScalingKeepsVariants(t *testing.T) {
+	long(t)
 	w := begun(t, 4, scaled())
 	w.run("coolant", "v3", 4)
 	w.play("at step 1", atStep(1))

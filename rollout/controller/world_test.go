@@ -72,6 +72,14 @@ func runWithAPI(m *testing.M) int {
 	return m.Run()
 }
 
+// long marks a test that takes seconds on one goroutine: the race detector, which makes them a minute, sees nothing new there.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a long story on one goroutine")
+	}
+}
+
 // epoch is where the clock of every test begins: an instant on the grid of every interval used here.
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
