@@ -66,7 +66,7 @@ func TestWrongConclusionIsAnError(t *testing.T) {
 	}
 	won := func(verdict, winner, low, high string) *v1alpha1.Experiment {
 		return &v1alpha1.Experiment{Status: v1alpha1.ExperimentStatus{
-			Verdict: verdict, Winner: winner, Reason: story.trial.reason,
+			Verdict: verdict, Winner: winner, Reason: "BetterButNotToldApart",
 			Variants: []v1alpha1.VariantStatus{{Name: winner, Low: low, High: high}},
 		}}
 	}

@@ -42,7 +42,7 @@ func scenarios() []scenario {
 		{name: "shadow", story: "a v2 that fails 5 % of its requests is rejected by copies, before a vehicle meets it", canary: "v2-errors", model: "v2", fault: "errors=0.05", shadow: 50, outcome: v1alpha1.OutcomeRolledBack, reason: rollout.ErrorsHarm, cap: usual},
 		{name: "silent", story: "the metrics stop; the weight is held, then the run pauses", canary: "v2", model: "v2", silent: true, outcome: outcomePaused, reason: rollout.NoBlocks, cap: 15 * time.Second},
 		{name: "experiment", story: "three variants are compared, and v2, which predicts better, wins", trial: &comparison{
-			variants: [2]variant{{"v2", "v2"}, {"v1-again", "v1"}}, verdict: "Winner", winner: "v2", reason: "BetterThanControl", smallestEffect: "0.1", minimum: 15 * time.Second,
+			variants: [2]variant{{"v2", "v2"}, {"v1-again", "v1"}}, verdict: "Winner", winner: "v2", smallestEffect: "0.1", minimum: 15 * time.Second,
 		}},
 		{name: "equal", story: "three variants of the same model are compared, and none differs", trial: &comparison{
 			variants: [2]variant{{"v1-again", "v1"}, {"v1-renamed", "v1"}}, verdict: "NoDifference", reason: "WithinSmallestEffect", smallestEffect: "0.25", minimum: 15 * time.Second,
