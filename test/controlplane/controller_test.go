@@ -224,6 +224,7 @@ func (w *world) leader(ctx context.Context) (string, error) {
 // TestController runs the controller's binary with the chart's arguments and rights against the real API server: a rollout
 // becomes stable, a run starts, another replica takes over, and the run is taken back.
 func TestController(t *testing.T) {
+	t.Parallel() // it has a control plane of its own, and waits most of the time
 	p := controlplane.Start(t)
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	prometheus := p.StartPrometheus("global: {scrape_interval: 1s}\n")

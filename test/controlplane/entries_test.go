@@ -17,6 +17,7 @@ const notListed = 9999
 
 // TestEntries asks istiod where requests and connections go whose port is none that the traffic names.
 func TestEntries(t *testing.T) {
+	t.Parallel() // it has a control plane of its own, and waits most of the time
 	p := controlplane.Start(t)
 	public := publicGateway()
 	servers, _, _ := unstructured.NestedSlice(public.Object, "spec", "servers")

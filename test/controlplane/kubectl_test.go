@@ -74,6 +74,7 @@ func firstRollout(t *testing.T) (apply string, then []string) {
 // TestReadme types what the README says a user types, into the real kubectl and rollout: the first version is taken for
 // stable, the second one is tried, watched, helped over the holds by promote --full, and the first one deleted.
 func TestReadme(t *testing.T) {
+	t.Parallel() // it has a control plane of its own, and waits most of the time
 	p := controlplane.Start(t)
 	w := &world{Plane: p, t: t, Client: reader(t, p), space: space}
 	p.StartController("controller", p.StartPrometheus("global: {scrape_interval: 1s}\n"), "--grace=1s")

@@ -31,6 +31,7 @@ func waypoint() envoy.Node {
 // TestWaypoint gives istiod, in ambient mode, every golden output of mesh/istio and of mesh/gatewayapi, and asks as a waypoint does
 // what it makes of it.
 func TestWaypoint(t *testing.T) {
+	t.Parallel() // it has a control plane of its own, and waits most of the time
 	p := controlplane.Start(t, "PILOT_ENABLE_AMBIENT=true")
 	p.Waypoint(space, "waypoint", waypoint().Address)
 	p.Service(space, "neighbour", nil)
