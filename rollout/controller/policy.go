@@ -47,8 +47,7 @@ func policyOf(ro *v1alpha1.Rollout, theirs map[string]string) json.RawMessage {
 }
 
 // lookAtRules reads which fields of the policy rules of the user set for the service: those stay the user's; and whether one of
-// them hashes. When they
-// cannot be read, the subsets are left as they are until they can. Where the watch knows of no such rule, nothing is read;
+// them hashes. When they cannot be read, the subsets are left as they are until they can. Where the watch knows of no such rule, nothing is read;
 // one that it has not told of yet will wake the loop.
 func (r *Reconciler) lookAtRules(ctx context.Context, p *pass) {
 	if !mindsRules(p.ro) {
