@@ -60,7 +60,7 @@ type cluster struct {
 
 // newCluster has v1 stable and v2 on trial with half of the buckets. Its only gate is that of alerts, so nothing else can
 // end the run. Wrap may put something between the reconciler and the API.
-func newCluster(t *testing.T, api *kube.Server, namespace string, wrap func(client.WithWatch) client.WithWatch) *cluster {
+func newCluster(t *testing.T, api *kube.API, namespace string, wrap func(client.WithWatch) client.WithWatch) *cluster {
 	t.Helper()
 	ctrl.SetLogger(logr.Discard())
 	scheme := runtime.NewScheme()

@@ -21,6 +21,7 @@ import (
 	"github.com/siskin-dev/siskin/cmd/internal/usage"
 	"github.com/siskin-dev/siskin/cmd/internal/wire"
 	"github.com/siskin-dev/siskin/cmd/local/kube"
+	"github.com/siskin-dev/siskin/cmd/local/kube/server"
 	"github.com/siskin-dev/siskin/cmd/local/node"
 	"github.com/siskin-dev/siskin/cmd/local/prom"
 	"github.com/siskin-dev/siskin/cmd/local/store"
@@ -44,7 +45,7 @@ type stack struct {
 	p   *run.Process
 	dir string
 
-	kube       *kube.Server
+	kube       *server.Server
 	kubeconfig string
 	client     client.Client
 	stores     *store.Server
@@ -85,9 +86,9 @@ func startStack(ctx context.Context, p *run.Process, dir string, models fs.FS) (
 
 func (s *stack) startKube(ctx context.Context) error {
 	var err error
-	kube.RouteLogs(s.p.Log().Handler())
+	server.RouteLogs(s.p.Log().Handler())
 	ctrl.SetLogger(run.Logr(s.p.Log()))
-	if s.kube, err = kube.Start(ctx, kube.Options{Dir: filepath.Join(s.dir, "kube")}); err != nil {
+	if s.kube, err = server.Start(ctx, server.Options{Dir: filepath.Join(s.dir, "kube")}); err != nil {
 		return err
 	}
 	s.p.OnStop("kubernetes", func(context.Context) error { return s.kube.Stop() })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/siskin-dev/siskin/charts"
 	"github.com/siskin-dev/siskin/cmd/local/kube"
+	"github.com/siskin-dev/siskin/cmd/local/kube/kubetest"
 	"github.com/siskin-dev/siskin/rollout"
 	"github.com/siskin-dev/siskin/rollout/controller"
 	"github.com/siskin-dev/siskin/rollout/v1alpha1"
@@ -30,7 +30,7 @@ import (
 // api is the Kubernetes API that all tests of the package share, and direct a client of it; each test has its own
 // namespace.
 var (
-	api    *kube.Server
+	api    *kube.API
 	direct client.WithWatch
 )
 
@@ -43,33 +43,32 @@ func runWithAPI(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	kube.RouteLogs(slog.DiscardHandler)
-	ctrl.SetLogger(logr.Discard())
-	ctx := context.Background()
-	if api, err = kube.Start(ctx, kube.Options{Dir: dir}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer api.Stop()
-	crds, err := kube.CRDs()
-	if err == nil {
-		crds, err = withProviders(crds)
-	}
-	if err == nil {
-		err = api.InstallCRDs(ctx, append(crds, charts.RolloutCRD, charts.ExperimentCRD)...)
-	}
-	scheme := runtime.NewScheme()
-	if err == nil {
-		err = v1alpha1.AddToScheme(scheme)
-	}
-	if err == nil {
-		direct, err = client.NewWithWatch(api.Config(), client.Options{Scheme: scheme})
-	}
+	stop, err := startAPI(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer stop()
 	return m.Run()
+}
+
+func startAPI(dir string) (stop func() error, err error) {
+	ctrl.SetLogger(logr.Discard())
+	crds, err := withProviders([][]byte{charts.RolloutCRD, charts.ExperimentCRD})
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if api, stop, err = kubetest.Run(context.Background(), dir, crds...); err != nil {
+		return nil, err
+	}
+	if direct, err = client.NewWithWatch(api.Config(), client.Options{Scheme: scheme}); err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return stop, nil
 }
 
 // long marks a test that takes seconds on one goroutine: the race detector, which makes them a minute, sees nothing new there.

@@ -42,7 +42,7 @@ const (
 // world is an API and a Prometheus with the counters of some services.
 type world struct {
 	t      *testing.T
-	api    *kube.Server
+	api    *kube.API
 	prom   *prom.Server
 	client client.WithWatch
 	feed   *feed

@@ -46,7 +46,7 @@ func CRDs() ([][]byte, error) {
 
 // InstallCRDs creates the definitions in the YAML documents given, or updates them, and returns when every served
 // version of each answers requests. An argument may hold several documents.
-func (s *Server) InstallCRDs(ctx context.Context, docs ...[]byte) error {
+func (a *API) InstallCRDs(ctx context.Context, docs ...[]byte) error {
 	var crds []*apiextensionsv1.CustomResourceDefinition
 	for _, doc := range docs {
 		parsed, err := parseCRDs(doc)
@@ -55,7 +55,7 @@ func (s *Server) InstallCRDs(ctx context.Context, docs ...[]byte) error {
 		}
 		crds = append(crds, parsed...)
 	}
-	client, err := clientset.NewForConfig(s.config)
+	client, err := clientset.NewForConfig(a.config)
 	if err != nil {
 		return fmt.Errorf("building client: %w", err)
 	}
@@ -64,7 +64,7 @@ func (s *Server) InstallCRDs(ctx context.Context, docs ...[]byte) error {
 			return fmt.Errorf("installing CRD %q: %w", crd.Name, err)
 		}
 	}
-	d, err := discovery.NewDiscoveryClientForConfig(s.config)
+	d, err := discovery.NewDiscoveryClientForConfig(a.config)
 	if err != nil {
 		return fmt.Errorf("building client: %w", err)
 	}

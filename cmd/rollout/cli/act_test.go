@@ -69,7 +69,7 @@ func (s *session) answer(t *testing.T, outcome string) {
 }
 
 // testGetWatches changes a rollout under get -w, and then deletes it.
-func testGetWatches(t *testing.T, api *kube.Server) {
+func testGetWatches(t *testing.T, api *kube.API) {
 	s := newSession(t, api, "watched")
 	s.create(t, running)
 	ctx, stop := context.WithCancel(t.Context())
@@ -92,7 +92,7 @@ func testGetWatches(t *testing.T, api *kube.Server) {
 }
 
 // testAct asks through a real API, and checks both the request that arrives and what the user is told.
-func testAct(t *testing.T, api *kube.Server) {
+func testAct(t *testing.T, api *kube.API) {
 	cases := map[string]struct {
 		reason  string
 		args    []string
@@ -139,7 +139,7 @@ func testAct(t *testing.T, api *kube.Server) {
 }
 
 // testActConcurrently holds that no request is lost when many ask at once.
-func testActConcurrently(t *testing.T, api *kube.Server) {
+func testActConcurrently(t *testing.T, api *kube.API) {
 	const askers = 5
 	s := newSession(t, api, "many")
 	s.create(t, running)
@@ -169,7 +169,7 @@ func promoted(ro *v1alpha1.Rollout) {
 }
 
 // testStatusFollows changes the rollout while status watches, each time when the line before it was printed.
-func testStatusFollows(t *testing.T, api *kube.Server) {
+func testStatusFollows(t *testing.T, api *kube.API) {
 	cases := map[string]struct {
 		reason  string
 		changes []func(*v1alpha1.Rollout)
@@ -244,7 +244,7 @@ func (s *session) watch(t *testing.T) (*lines, <-chan error) {
 }
 
 // testStatusSuperseded changes spec.version under a watcher's eyes: it is no longer the version that it waits for.
-func testStatusSuperseded(t *testing.T, api *kube.Server) {
+func testStatusSuperseded(t *testing.T, api *kube.API) {
 	s := newSession(t, api, "superseded")
 	s.create(t, running)
 	_, ended := s.watch(t)

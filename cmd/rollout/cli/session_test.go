@@ -35,7 +35,7 @@ const later = 3*time.Hour + 30*time.Minute + 30*time.Second
 // TestCommands runs everything that needs Siskin's definitions against one API, each test in its own namespace.
 func TestCommands(t *testing.T) {
 	api := kubetest.Start(t, charts.RolloutCRD, charts.ExperimentCRD)
-	for name, test := range map[string]func(*testing.T, *kube.Server){
+	for name, test := range map[string]func(*testing.T, *kube.API){
 		"Sessions":         testSessions,
 		"Act":              testAct,
 		"ActConcurrently":  testActConcurrently,
@@ -50,7 +50,7 @@ func TestCommands(t *testing.T) {
 // testSessions types the commands of testdata/*.txtar into a real API. In an archive "objects" are the rollouts that
 // exist, with their status, times written as @-90s before now; "session" is what the terminal shows: lines that begin with
 // "$ " are typed, the rest is answered, stdout before stderr. Any other file can be named by the commands.
-func testSessions(t *testing.T, api *kube.Server) {
+func testSessions(t *testing.T, api *kube.API) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("finding sessions: %v, %v", files, err)
@@ -81,7 +81,7 @@ func testSessions(t *testing.T, api *kube.Server) {
 }
 
 // runSession replaces the archive's session by what happened.
-func runSession(t *testing.T, api *kube.Server, namespace string, archive *txtar.Archive) {
+func runSession(t *testing.T, api *kube.API, namespace string, archive *txtar.Archive) {
 	t.Helper()
 	s := newSession(t, api, namespace)
 	for i, f := range archive.Files {
@@ -108,7 +108,7 @@ type session struct {
 	client     client.WithWatch
 }
 
-func newSession(t *testing.T, api *kube.Server, namespace string) *session {
+func newSession(t *testing.T, api *kube.API, namespace string) *session {
 	t.Helper()
 	dir := t.TempDir()
 	s := &session{dir: dir, namespace: namespace, kubeconfig: filepath.Join(dir, "config"), host: api.Addr(), now: time.Now().Add(later)}

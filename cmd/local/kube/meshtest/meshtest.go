@@ -105,7 +105,7 @@ func Complete(t *testing.T, l mesh.Limits) {
 type API struct{ client.Client }
 
 // NewAPI returns a client of the server.
-func NewAPI(t testing.TB, s *kube.Server) API {
+func NewAPI(t testing.TB, s *kube.API) API {
 	t.Helper()
 	c, err := client.New(s.Config(), client.Options{})
 	if err != nil {

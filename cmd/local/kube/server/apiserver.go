@@ -1,4 +1,4 @@
-package kube
+package server
 
 import (
 	"context"
@@ -29,6 +29,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/component-base/compatibility"
+
+	"github.com/siskin-dev/siskin/cmd/local/kube"
 )
 
 const (
@@ -117,7 +119,7 @@ func applyOptions(o *options.CustomResourceDefinitionsServerOptions, c *generica
 // process. Whoever is let in may do everything.
 func secureConfig(c *genericapiserver.Config, listener net.Listener, s secrets) {
 	c.Authentication.Authenticator = authenticatorfactory.NewFromTokens(map[string]*user.DefaultInfo{
-		s.token: {Name: UserName, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}},
+		s.token: {Name: kube.UserName, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}},
 	}, nil)
 	c.Authorization.Authorizer = authorizerfactory.NewAlwaysAllowAuthorizer()
 	c.LoopbackClientConfig = &rest.Config{
@@ -143,7 +145,7 @@ func refuseProtobuf(next http.Handler) http.Handler {
 
 // waitReady returns when /readyz answers, or when the server has ended before.
 func (s *Server) waitReady(ctx context.Context) error {
-	client, err := discovery.NewDiscoveryClientForConfig(s.config)
+	client, err := discovery.NewDiscoveryClientForConfig(s.Config())
 	if err != nil {
 		return fmt.Errorf("building client: %w", err)
 	}

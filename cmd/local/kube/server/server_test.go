@@ -1,4 +1,4 @@
-package kube_test
+package server_test
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 
 	"github.com/siskin-dev/siskin/cmd/local/kube"
 	"github.com/siskin-dev/siskin/cmd/local/kube/kubetest"
+	"github.com/siskin-dev/siskin/cmd/local/kube/server"
 )
 
 // widgetCRD has what Siskin's own kinds need of an API: bounds, a CEL rule with a message, a status subresource.
@@ -67,7 +68,7 @@ func widget(namespace, name string, spec map[string]any) *unstructured.Unstructu
 	return u
 }
 
-func newClient(t *testing.T, s *kube.Server) client.WithWatch {
+func newClient(t *testing.T, s *kube.API) client.WithWatch {
 	t.Helper()
 	c, err := client.NewWithWatch(s.Config(), client.Options{})
 	if err != nil {
@@ -231,7 +232,7 @@ func testWatch(t *testing.T, c client.WithWatch) {
 	}
 }
 
-func testUnauthorized(t *testing.T, s *kube.Server) {
+func testUnauthorized(t *testing.T, s *kube.API) {
 	config := s.Config()
 	config.BearerToken = "guess"
 	c, err := discovery.NewDiscoveryClientForConfig(config)
@@ -246,7 +247,7 @@ func testUnauthorized(t *testing.T, s *kube.Server) {
 }
 
 // testProtobuf: a client that was not told to speak JSON gets an answer that says so.
-func testProtobuf(t *testing.T, s *kube.Server) {
+func testProtobuf(t *testing.T, s *kube.API) {
 	c, err := discovery.NewDiscoveryClientForConfig(s.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +259,7 @@ func testProtobuf(t *testing.T, s *kube.Server) {
 	}
 }
 
-func testWrongCRD(t *testing.T, s *kube.Server) {
+func testWrongCRD(t *testing.T, s *kube.API) {
 	for name, tc := range map[string]struct{ reason, doc, want string }{
 		"OtherKind": {reason: "only CRDs are installed", doc: "kind: ConfigMap\nmetadata: {name: a}", want: `kind "ConfigMap"`},
 		"NotYAML":   {reason: "the parser's error comes through", doc: "a: [", want: "parsing CRD"},
@@ -278,14 +279,14 @@ func testWrongCRD(t *testing.T, s *kube.Server) {
 
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	s, err := kube.Start(t.Context(), kube.Options{Dir: dir})
+	s, err := server.Start(t.Context(), server.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.InstallCRDs(t.Context(), []byte(widgetCRD)); err != nil {
 		t.Fatal(errors.Join(err, s.Stop()))
 	}
-	err = newClient(t, s).Create(t.Context(), widget("restart", "w", map[string]any{"size": int64(2)}))
+	err = newClient(t, s.API).Create(t.Context(), widget("restart", "w", map[string]any{"size": int64(2)}))
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	err = errors.Join(err, s.Kubeconfig(kubeconfig, "restart"))
 	addr := s.Addr()
@@ -297,7 +298,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("stopping took %v; the API server must end before etcd", took)
 	}
 
-	s, err = kube.Start(t.Context(), kube.Options{Dir: dir, Listen: addr})
+	s, err = server.Start(t.Context(), server.Options{Dir: dir, Listen: addr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,15 +329,15 @@ func TestRestart(t *testing.T) {
 func TestStartRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		reason string
-		o      kube.Options
+		o      server.Options
 		want   string
 	}{
-		"Open":   {reason: "the API must not leave the machine", o: kube.Options{Dir: "unused", Listen: "0.0.0.0:0"}, want: "loopback"},
-		"NoPort": {reason: "an address has a port", o: kube.Options{Dir: "unused", Listen: "127.0.0.1"}, want: "missing port"},
+		"Open":   {reason: "the API must not leave the machine", o: server.Options{Dir: "unused", Listen: "0.0.0.0:0"}, want: "loopback"},
+		"NoPort": {reason: "an address has a port", o: server.Options{Dir: "unused", Listen: "127.0.0.1"}, want: "missing port"},
 		"NoDir":  {reason: "the caller owns the directory", want: "Dir must be given"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := kube.Start(t.Context(), tc.o)
+			s, err := server.Start(t.Context(), tc.o)
 			if err == nil {
 				_ = s.Stop()
 			}

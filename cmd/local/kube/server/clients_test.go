@@ -1,4 +1,4 @@
-package kube_test
+package server_test
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/siskin-dev/siskin/cmd/local/kube"
 )
 
 // testManager runs a controller on the API: its leader election, its cache, its watch and its events.
-func testManager(t *testing.T, s *kube.Server) {
+func testManager(t *testing.T, s *kube.API) {
 	m, err := ctrl.NewManager(s.Config(), ctrl.Options{
 		Logger:                  logr.Discard(),
-		Metrics:                 server.Options{BindAddress: "0"},
+		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		LeaderElection:          true,
 		LeaderElectionID:        "test",
 		LeaderElectionNamespace: "manager",
@@ -88,7 +88,7 @@ func awaitEvent(t *testing.T, c client.WithWatch, namespace string) {
 }
 
 // testDiscovery asks for the groups as newer clients do, aggregated, and as older ones do.
-func testDiscovery(t *testing.T, s *kube.Server) {
+func testDiscovery(t *testing.T, s *kube.API) {
 	legacy := s.Config()
 	legacy.ContentConfig = rest.ContentConfig{AcceptContentTypes: "application/json"}
 	for name, config := range map[string]*rest.Config{"Aggregated": s.Config(), "Plain": legacy} {

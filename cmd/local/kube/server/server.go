@@ -1,4 +1,4 @@
-package kube
+package server
 
 import (
 	"context"
@@ -12,13 +12,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-)
 
-// UserName is the name under which the API server knows the holder of the token.
-const UserName = "siskin-local"
+	"github.com/siskin-dev/siskin/cmd/local/kube"
+)
 
 // startTimeout bounds Start. It takes about half a second on an idle machine; a minute is for one that compiles.
 const startTimeout = time.Minute
@@ -37,7 +33,7 @@ type Options struct {
 
 // Server is a running API. Its methods may be called from any goroutine.
 type Server struct {
-	config *rest.Config
+	*kube.API
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the API server's goroutine has ended
 	err    error         // why it ended; written before done is closed
@@ -83,15 +79,7 @@ func startAPI(listener net.Listener, db *embed.Etcd, secrets secrets) (*Server, 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		config: &rest.Config{
-			Host:            "https://" + listener.Addr().String(),
-			BearerToken:     secrets.token,
-			TLSClientConfig: rest.TLSClientConfig{CAData: secrets.certPEM},
-			// Clients of built-in kinds choose protobuf by themselves; custom resources, and the stand-ins for events and
-			// leases are such, speak JSON only.
-			ContentConfig: rest.ContentConfig{ContentType: "application/json"},
-			QPS:           -1, // the server is ours: no client-side throttle
-		},
+		API:       kube.NewAPI(listener.Addr().String(), secrets.certPEM, secrets.token),
 		cancel:    cancel,
 		done:      make(chan struct{}),
 		closeEtcd: sync.OnceFunc(db.Close),
@@ -103,33 +91,8 @@ func startAPI(listener net.Listener, db *embed.Etcd, secrets secrets) (*Server, 
 	return s, nil
 }
 
-// Config returns a client configuration with every right. Each call returns its own copy. A program that reads the
-// kubeconfig instead must set ContentType to application/json, as here, to write events and leases.
-func (s *Server) Config() *rest.Config {
-	return rest.CopyConfig(s.config)
-}
-
-// Addr returns the host and port that the API listens on.
-func (s *Server) Addr() string {
-	return s.config.Host[len("https://"):]
-}
-
 // Done is closed when the API server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.done }
-
-// Kubeconfig writes a kubeconfig for kubectl, readable by its owner only. Its one context uses the namespace given.
-func (s *Server) Kubeconfig(path, namespace string) error {
-	const name = "siskin-local"
-	c := clientcmdapi.NewConfig()
-	c.Clusters[name] = &clientcmdapi.Cluster{Server: s.config.Host, CertificateAuthorityData: s.config.CAData}
-	c.AuthInfos[UserName] = &clientcmdapi.AuthInfo{Token: s.config.BearerToken}
-	c.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: UserName, Namespace: namespace}
-	c.CurrentContext = name
-	if err := clientcmd.WriteToFile(*c, path); err != nil {
-		return fmt.Errorf("writing kubeconfig %q: %w", path, err)
-	}
-	return nil
-}
 
 // Stop ends the API server, then etcd: the other way round the API server would linger for more than a minute. It may
 // be called more than once.
