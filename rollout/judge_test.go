@@ -380,6 +380,9 @@ func TestStepChanged(t *testing.T) {
 // TestFalseAlarmOverAllGates plays whole healthy ramps through Judge with a peek after every block. All gates share one
 // budget.
 func TestFalseAlarmOverAllGates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const runs = 60
 	p, s := examplePlan(), healthy()
 	p.FalseAlarm, p.Gates, s.requests = 0.05, p.Gates[:3], 200

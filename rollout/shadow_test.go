@@ -108,6 +108,9 @@ func TestShadowMissing(t *testing.T) {
 // TestShadowAlarms: copies of requests that fail anyway condemn nobody, since each copy is drawn and not each user, and a canary
 // with three times the errors is found.
 func TestShadowAlarms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const runs = 200
 	for share, worse := range map[float64]float64{0.1: 1, 0.5: 1, 1: 1, 0.2: 3} {
 		harmed := 0

@@ -252,6 +252,9 @@ func (f fleet) share(run string, weight int) float64 {
 // TestShareDoesNotCryWolf plays whole runs whose weights are in force, with units of unequal traffic, from a trickle to a
 // flood, with clients that wait for a canary that is slower. At most one run in a hundred may be told otherwise.
 func TestShareDoesNotCryWolf(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	for name, tc := range map[string]struct {
 		units        int
 		spread, pace float64

@@ -29,6 +29,9 @@ func many(all, few int) int {
 // TestBenchJudge measures the judge on simulated traffic, side by side with the rules of other controllers, and holds it to
 // its promises. With -bench-judge it makes all runs and prints the tables.
 func TestBenchJudge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# The judge, measured\n\nSimulated with seed %d: Poisson arrivals, blocks of 15 s, a look after every block. "+
 		"Brackets and ± are intervals at 95 %%. The rules of other controllers are restated from their documentation in `bench_peers_test.go`. Printed by `make bench-judge`; but for the CPU time it is the same at every run.\n", benchSeed)

@@ -135,6 +135,7 @@ func TestVerdicts(t *testing.T) {
 
 // TestNewVersionWaits: a wanted version waits until the experiment has ended, and then begins its run.
 func TestNewVersionWaits(t *testing.T) {
+	long(t)
 	x := newTrials(t)
 	x.begin("models")
 	x.untilExp("models", "in force", inForce)
@@ -258,6 +259,7 @@ func TestExperimentDrift(t *testing.T) {
 // TestVariantNotReady: a version without a ready endpoint gets no traffic, before and while the experiment runs, and no
 // block of an interruption counts.
 func TestVariantNotReady(t *testing.T) {
+	long(t)
 	x := newTrials(t)
 	x.deploy("v3", false)
 	x.begin("models")
@@ -361,6 +363,7 @@ func TestRolloutGone(t *testing.T) {
 
 // TestExperimentMetrics: the numbers behind a verdict are exported, and none speaks of an experiment that is gone.
 func TestExperimentMetrics(t *testing.T) {
+	long(t)
 	registry := prometheus.NewRegistry()
 	x := newTrials(t)
 	x.o.Metrics = controller.NewMetrics(registry)

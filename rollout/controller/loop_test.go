@@ -246,6 +246,7 @@ func TestHoldKeepsTheStep(t *testing.T) {
 
 // TestStepsEdited: a weight that is changed in mid-run grows as a step does, and is held and judged as one; a lower one comes at once.
 func TestStepsEdited(t *testing.T) {
+	long(t)
 	w := running(t, 2)
 	weights := func(all ...int32) func(*v1alpha1.Rollout) {
 		return func(ro *v1alpha1.Rollout) {

@@ -60,6 +60,7 @@ func TestPreviewBeginsAnew(t *testing.T) {
 // TestFlapping: a canary that comes and goes before its first step begins its time anew, but not without end: it is paused
 // once that time and the cap are over. To resume begins both anew.
 func TestFlapping(t *testing.T) {
+	long(t)
 	w := newWorld(t, func(ro *v1alpha1.Rollout) {
 		ro.Spec.Strategy = &v1alpha1.StrategySpec{Preview: &v1alpha1.PreviewSpec{Hold: metav1.Duration{Duration: 10 * time.Minute}}}
 		ro.Spec.Analysis.Cap.Duration = time.Hour

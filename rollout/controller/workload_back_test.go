@@ -175,6 +175,7 @@ func TestDeletedSleepsAfterRoute(t *testing.T) {
 
 // TestHeldForADelay: a rollout at rest is held while a version is to be put to sleep, and no longer.
 func TestHeldForADelay(t *testing.T) {
+	long(t)
 	w := begun(t, 4, scaled(), half)
 	w.play("half of the units on v2", atStep(1))
 	w.ask(v1alpha1.ActionAbort)

@@ -128,6 +128,7 @@ func TestAutoscaled(t *testing.T) {
 
 // TestAutoscaledOldVersion: an old version that somebody else scales is left to it, and the status says so without end.
 func TestAutoscaledOldVersion(t *testing.T) {
+	long(t)
 	w := begun(t, 4, scaled())
 	o := w.object("autoscaling.example.com/v2", "HorizontalPodAutoscaler", "other")
 	o.Object["spec"] = map[string]any{"scaleTargetRef": map[string]any{"kind": "Deployment", "name": "coolant-v1"}}
@@ -246,6 +247,7 @@ func TestCanaryOutOfSight(t *testing.T) {
 
 // TestScalingIsOff: without the field Siskin lists no more than it did and scales nothing.
 func TestScalingIsOff(t *testing.T) {
+	long(t)
 	w := begun(t, 4, func(ro *v1alpha1.Rollout) { ro.Spec.Workload = v1alpha1.WorkloadSpec{Kind: "Deployment"} })
 	w.available("coolant", "v2", 1)
 	w.until("promoted", ended(v1alpha1.OutcomePromoted))

@@ -184,6 +184,7 @@ func TestScaleDownWaitsForRoutes(t *testing.T) {
 // TestDynamicStable: stable's replicas go as units leave it, once the status says so, and are all back on a rollback, right
 // after the route.
 func TestDynamicStable(t *testing.T) {
+	long(t)
 	w := begun(t, 10, scaled(dynamic), func(ro *v1alpha1.Rollout) {
 		for i := range ro.Spec.Steps {
 			ro.Spec.Steps[i].Hold.Duration = 2 * time.Minute
@@ -263,6 +264,7 @@ func TestDynamicStableSurvives(t *testing.T) {
 
 // TestScalingOfTiers: every tier has its own number.
 func TestScalingOfTiers(t *testing.T) {
+	long(t)
 	w := newWorld(t, scaled(), withTier)
 	w.run("coolant", "v1", 4)
 	w.run("backend", "v1", 7)

@@ -11,6 +11,9 @@ import (
 // left is noise that comes and goes, and without one. There is no least effect to speak of, so that only the confidence sequences
 // hold a winner back. The chance to beat the control, which looks much the same, must fail: it does not hold under many looks.
 func TestNoFalseWinner(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const alpha, looks = 0.1, 25
 	two := []Variant{{"control", "v1", 50}, {"green", "v2", 50}}
 	for name, tc := range map[string]struct {

@@ -20,6 +20,9 @@ var laws = map[string]struct {
 
 // TestBetSimulated peeks after every observation, with the null at the mean: exactly true, which is the hardest case.
 func TestBetSimulated(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const runs, most, alpha = 2000, 1000, 0.05
 	for name, law := range laws {
 		t.Run(name, func(t *testing.T) {

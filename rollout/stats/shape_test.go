@@ -55,6 +55,9 @@ func shapeRun(r *rand.Rand, canary, stable []float64, most int, alpha float64) i
 // TestShapeSimulated peeks after every block. A canary that is as fast as stable or faster, on the whole or in part, may
 // not be found slower more often than alpha; one that is slower must be.
 func TestShapeSimulated(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const alpha = 0.05
 	stable := lognormalCells(0.08, 0.7, 0)
 	tests := map[string]struct {

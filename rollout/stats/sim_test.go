@@ -170,6 +170,9 @@ func (w *world) compare() (Ratio, bool) {
 // TestMeansOfStickyUnits peeks after every block from the twentieth on, with effects that never average out: the number
 // of buckets, not that of observations, is the sample.
 func TestMeansOfStickyUnits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const runs, blocks, alpha, beta, margin = 400, 120, 0.05, 0.05, 1.10
 	for _, canary := range []int{5, 25, 50} {
 		for _, sd := range []float64{0, 0.4} {
@@ -212,6 +215,9 @@ func TestMeansOfStickyUnits(t *testing.T) {
 // TestMeansOfFewBuckets looks on for long with five canary buckets that do not differ, so that information grows with
 // every block and the five come to lie close together now and then.
 func TestMeansOfFewBuckets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of runs on one goroutine")
+	}
 	const runs, blocks, level, margin = 500, 300, 0.01, 1.05
 	alarms, safe := 0, 0
 	r := rand.New(rand.NewPCG(1, 17))
