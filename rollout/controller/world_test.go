@@ -71,11 +71,11 @@ func startAPI(dir string) (stop func() error, err error) {
 	return stop, nil
 }
 
-// long marks a test that takes seconds on one goroutine: the race detector, which makes them a minute, sees nothing new there.
+// long marks a test that takes seconds, and minutes under the race detector, which sees the same passes in shorter ones.
 func long(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("a long story on one goroutine")
+		t.Skip("a long story, made of passes that shorter ones go through, too")
 	}
 }
 

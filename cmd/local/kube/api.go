@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -34,7 +35,11 @@ func Load(kubeconfig string) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading kubeconfig %q: %w", kubeconfig, err)
 	}
-	return NewAPI(c.Host[len("https://"):], c.CAData, c.BearerToken), nil
+	addr, secure := strings.CutPrefix(c.Host, "https://")
+	if !secure {
+		return nil, fmt.Errorf("reading kubeconfig %q: server %q, want one at https://", kubeconfig, c.Host)
+	}
+	return NewAPI(addr, c.CAData, c.BearerToken), nil
 }
 
 // Config returns a client configuration with every right. Each call returns its own copy. A program that reads the

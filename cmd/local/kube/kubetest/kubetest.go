@@ -1,5 +1,5 @@
-// Package kubetest starts a Kubernetes API for tests, in a process of its own: no test links etcd and the API server, and
-// the race detector neither slows them nor reports what it finds in them.
+// Package kubetest starts a Kubernetes API for tests, in a process of its own: a test that uses it does not link etcd and
+// the API server, and the race detector neither slows them nor reports what it finds in them.
 package kubetest
 
 import (
@@ -97,15 +97,15 @@ func start(program, dir string) (stop func() error, err error) {
 func build(ctx context.Context) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/siskin-dev/siskin").Output()
 	if err != nil {
-		return "", fmt.Errorf("finding the module: %w", err)
+		return "", fmt.Errorf("finding the folder of Siskin's module with go list: %w", err)
 	}
 	dir := strings.TrimSpace(string(root))
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
-		return "", err
+		return "", fmt.Errorf("making the folder of the API's program: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "bin", ".kubetest.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("locking the folder of the API's program: %w", err)
 	}
 	defer lock.Close() // unlocks
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
